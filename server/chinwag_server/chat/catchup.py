@@ -1,0 +1,299 @@
+"""What a device missed: from its cursors to now, without a hole and without a race.
+
+Connect and Sync share this. While a device catches up, entries that are committed meanwhile are
+not passed on but only *noted* (`Progress.note`); a channel is settled once it was read up to the
+last noted entry, and from then on its entries pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from chinwag.chat.v1 import channel_pb2, entry_pb2
+from chinwag_server.chat import frames, ranges
+from chinwag_server.chat.channel import snapshot_of
+from chinwag_server.chat.channels import Channels
+from chinwag_server.chat.marks import receipt_of
+from chinwag_server.chat.store import ChannelRecord, MemberRecord
+from chinwag_server.chat.views import Views
+
+_Reset = entry_pb2.ChannelReset
+PAGE_ENTRIES = 500
+PAGE_BYTES = 256 << 10
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a device's catch-up is.
+
+    Attributes:
+        noted: The newest entry that was committed since the catch-up began, by channel.
+        settled: Channels whose entries pass through.
+    """
+
+    noted: dict[str, int] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+
+    def note(self, channel_id: str, entry_id: int) -> bool:
+        """Whether an entry passes through; if not, it is noted."""
+        if channel_id in self.settled:
+            return True
+        self.noted[channel_id] = entry_id
+        return False
+
+
+@dataclass(slots=True, frozen=True)
+class Piece:
+    """Part of what was missed: `data` is a piece of a frame with `events` events.
+
+    `cursor_id` is where the channel's cursor stands once it is handled.
+    """
+
+    data: bytes
+    events: int
+    is_receipt: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class Stamp:
+    """A resume stamp: the store's generation and the number of a commit."""
+
+    generation: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.generation:x}.{self.number:x}"
+
+    @staticmethod
+    def parse(text: str) -> Stamp | None:
+        """The stamp, or None if it is not one of ours: it then costs time, never events."""
+        generation, dot, number = text.partition(".")
+        try:
+            return Stamp(int(generation, 16), int(number, 16)) if dot else None
+        except ValueError:
+            return None
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What a device says it has.
+
+    Attributes:
+        cursors: Its positions, by channel.
+        stamp: Of its newest answer, None if it has none that can be used.
+        limit: At most so many missing entries of a channel, 0: no limit.
+        receipts: Whether it wants other members' marks.
+        open_unknown: Whether channels without a cursor are opened.
+    """
+
+    cursors: Mapping[str, channel_pb2.Cursor]
+    stamp: Stamp | None = None
+    limit: int = 0
+    receipts: bool = False
+    open_unknown: bool = True
+
+
+class CatchUp:
+    """Reads what a device missed."""
+
+    def __init__(self, channels: Channels, views: Views) -> None:
+        self._channels = channels
+        self._store = channels.store
+        self._views = views
+
+    def usable(self, text: str) -> Stamp | None:
+        """A stamp that this store can use."""
+        stamp = Stamp.parse(text) if text else None
+        if stamp is None or stamp.generation != self._store.generation:
+            return None
+        return stamp if 0 < stamp.number <= self._store.stamp else None
+
+    def now(self) -> Stamp:
+        """The stamp of everything that is committed."""
+        return Stamp(self._store.generation, self._store.stamp)
+
+    async def pieces(
+        self, user_id: str, wanted: Wanted, progress: Progress
+    ) -> AsyncIterator[Piece]:
+        """All that is missing, channel by channel. The consumer must have taken a piece before
+        it asks for the next one. When the iterator ends, every channel of the user is settled
+        and nothing was noted since."""
+        since = wanted.stamp.number if wanted.stamp else 0
+        rows = await self._store.user_channels(user_id, since)
+        seen: set[str] = set()
+        for record, member in rows:
+            seen.add(record.channel_id)
+            if record.kind == channel_pb2.CHANNEL_KIND_BROADCAST and (
+                record.channel_id not in wanted.cursors
+            ):
+                continue
+            async for piece in self._channel(record, member, wanted, progress):
+                yield piece
+        # Without a stamp every channel of the user was among the rows: what is left is unknown
+        # to them. With one, an unchanged channel still may have a cursor that lags.
+        for channel_id, cursor in wanted.cursors.items():
+            if channel_id not in seen:
+                seen.add(channel_id)
+                row = await self._row(user_id, channel_id)
+                if row is None:
+                    yield _reset(channel_id, _Reset.REASON_NOT_VISIBLE, 0, 0)
+                elif _is_behind(cursor, row[0]):
+                    async for piece in self._channel(*row, wanted, progress):
+                        yield piece
+        # Channels that the user came into while this ran.
+        while missing := [
+            channel_id
+            for channel_id in progress.noted
+            if channel_id not in progress.settled
+        ]:
+            for channel_id in missing:
+                row = await self._row(user_id, channel_id)
+                if row is None:
+                    progress.settled.add(channel_id)
+                    continue
+                async for piece in self._channel(*row, wanted, progress):
+                    yield piece
+
+    async def one(
+        self, user_id: str, cursor: channel_pb2.Cursor, wanted: Wanted, progress: Progress
+    ) -> AsyncIterator[Piece]:
+        """What is missing of one channel: for a broadcast channel that a device begins to look
+        at."""
+        row = await self._row(user_id, cursor.channel_id)
+        if row is None:
+            yield _reset(cursor.channel_id, _Reset.REASON_NOT_VISIBLE, 0, 0)
+            return
+        async for piece in self._channel(*row, wanted, progress):
+            yield piece
+
+    async def _row(
+        self, user_id: str, channel_id: str
+    ) -> tuple[ChannelRecord, MemberRecord] | None:
+        # The member first: if they are removed between the two reads, the channel's head is the
+        # newer one, and the ranges of the older row would reach too far.
+        record = await self._store.channel(channel_id)
+        if record is None:
+            return None
+        member = await self._store.member(channel_id, user_id)
+        return (record, member) if member is not None else None
+
+    async def _channel(
+        self, record: ChannelRecord, member: MemberRecord, wanted: Wanted, progress: Progress
+    ) -> AsyncIterator[Piece]:
+        channel_id = record.channel_id
+        cursor = wanted.cursors.get(channel_id)
+        stays = ranges.visible(member.ranges, record.head_id)
+        end = stays[-1][1] if stays else 0
+        if cursor is None:
+            if not wanted.open_unknown or not member.role or record.deleted:
+                progress.settled.add(channel_id)
+                return
+            position = record.head_id
+            yield await self._opened(record, member)
+        else:
+            position = cursor.id
+            reason = self._void(cursor, record, end, wanted.limit)
+            if reason:
+                position = end
+                yield _reset(channel_id, reason, record.generation, end)
+        async for piece in self._entries(record, member, position, progress):
+            yield piece
+        if cursor is not None:
+            state = await self._views.state(member, record.head_id, record.head_count)
+            yield Piece(frames.event(entry_pb2.Event(state=state)), 1)
+        if wanted.receipts and member.role and not record.deleted:
+            for piece in await self._receipts(record, member):
+                yield piece
+
+    @staticmethod
+    def _void(
+        cursor: channel_pb2.Cursor, record: ChannelRecord, end: int, limit: int
+    ) -> _Reset.Reason.ValueType:
+        """Why a position cannot be gone on from; REASON_UNSPECIFIED if it can."""
+        if cursor.generation != record.generation:
+            return _Reset.REASON_GENERATION
+        if cursor.id > record.head_id:
+            return _Reset.REASON_BEYOND_HEAD
+        if limit and end - cursor.id > limit:
+            return _Reset.REASON_TOO_FAR_BEHIND
+        return _Reset.REASON_UNSPECIFIED
+
+    async def _opened(self, record: ChannelRecord, member: MemberRecord) -> Piece:
+        opened = entry_pb2.ChannelOpened(
+            channel=snapshot_of(record, record.generation),
+            start_id=record.head_id,
+            state=await self._views.state(member, record.head_id, record.head_count),
+        )
+        return Piece(frames.event(entry_pb2.Event(opened=opened)), 1)
+
+    async def _entries(
+        self, record: ChannelRecord, member: MemberRecord, position: int, progress: Progress
+    ) -> AsyncIterator[Piece]:
+        """Reads on until nothing was noted beyond, then settles the channel."""
+        channel_id = record.channel_id
+        while True:
+            head_id = max(record.head_id, progress.noted.get(channel_id, 0))
+            stays = ranges.visible(member.ranges, head_id)
+            readable, hidden = ranges.after(stays, position)
+            if record.deleted and readable:
+                # What a deleted channel held is not shown, but that it was deleted is.
+                last = readable[-1][1]
+                if last > position + 1:
+                    hidden = [(position + 1, last - 1)]
+                readable = [(last, last)]
+            if not readable:
+                # No await between this check and the note: nothing slips through.
+                progress.settled.add(channel_id)
+                return
+            for start, end in readable:
+                if hidden and hidden[0][0] < start:
+                    gap_from, gap_to = hidden.pop(0)
+                    yield _gap(channel_id, gap_from, gap_to)
+                    position = gap_to
+                while position < end:
+                    page = await self._store.entries(
+                        channel_id, position, end, PAGE_ENTRIES, PAGE_BYTES
+                    )
+                    if not page:
+                        # Entries up to the committed head are there; an empty answer is a
+                        # defect of the store, and a silent gap must not come of it.
+                        raise RuntimeError(f"{channel_id}: no entries after {position} of {end}")
+                    yield Piece(
+                        b"".join([frames.entry(entry.payload) for entry in page]), len(page)
+                    )
+                    position = page[-1].id
+
+    async def _receipts(self, record: ChannelRecord, member: MemberRecord) -> Iterable[Piece]:
+        if record.kind == channel_pb2.CHANNEL_KIND_BROADCAST:
+            return ()
+        log = self._channels.loaded(record.channel_id)
+        rows = (
+            list(log.members.values())
+            if log is not None
+            else await self._store.members(record.channel_id)
+        )
+        data = b"".join(
+            frames.receipt(receipt_of(row))
+            for row in rows
+            if row.role and row.user_id != member.user_id
+        )
+        return (Piece(data, 0, is_receipt=True),) if data else ()
+
+
+def _is_behind(cursor: channel_pb2.Cursor, record: ChannelRecord) -> bool:
+    return cursor.generation != record.generation or cursor.id != record.head_id
+
+
+def _gap(channel_id: str, from_id: int, to_id: int) -> Piece:
+    gap = entry_pb2.Gap(channel_id=channel_id, from_id=from_id, to_id=to_id)
+    return Piece(frames.event(entry_pb2.Event(gap=gap)), 1)
+
+
+def _reset(
+    channel_id: str, reason: _Reset.Reason.ValueType, generation: int, start_id: int
+) -> Piece:
+    reset = _Reset(
+        channel_id=channel_id, reason=reason, generation=generation, start_id=start_id
+    )
+    return Piece(frames.event(entry_pb2.Event(reset=reset)), 1)

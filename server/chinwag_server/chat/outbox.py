@@ -1,0 +1,180 @@
+"""What waits to go to one device: pieces of frames, joined into as few frames as possible.
+
+A piece is a serialised part of a `ConnectResponse` (see `frames`). The queue is bounded in
+pieces and bytes; a reader for whom it overflows is closed with "resume" and never skipped over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+# Clients refuse messages of over 4 MiB; 64 to 256 KiB is where a larger frame stops paying.
+FRAME_BYTES = 128 << 10
+MAX_LINGER_S = 0.02
+
+
+class Sink(Protocol):
+    """The way to a device, given by the server core that holds its stream."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether `send` may be called; when it turns true, the owner calls `Outbox.flush`."""
+
+    def send(self, data: bytes) -> None:
+        """Sends one frame; never waits."""
+
+    def finish(self) -> None:
+        """Ends the stream after what was sent."""
+
+
+class Flusher:
+    """Flushes all outboxes that got something, together, once a loop turn.
+
+    Under load a turn's flush is put off a little, so that more pieces share a frame and a system
+    call: as long as the last flush round took (so that flushing takes at most about half of the
+    loop's time), at most 20 ms. On an idle server nothing is put off.
+    """
+
+    def __init__(self, *, max_linger_s: float = MAX_LINGER_S) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._dirty: list[Outbox] = []
+        self._armed = False
+        self._max_linger_s = max_linger_s
+        self._busy_until = 0.0
+
+    def add(self, outbox: Outbox) -> None:
+        """Notes an outbox that is not noted yet."""
+        self._dirty.append(outbox)
+        if not self._armed:
+            self._armed = True
+            wait = self._busy_until - self._loop.time()
+            if wait > 0:
+                self._loop.call_later(wait, self._flush)
+            else:
+                self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        started = self._loop.time()
+        dirty, self._dirty = self._dirty, []
+        self._armed = False
+        for outbox in dirty:
+            outbox.scheduled = False
+            outbox.flush()
+        # What the flush has set going (writes, their completions) runs in the next turns: the
+        # lag until this callback is the time that it really took.
+        self._loop.call_soon(self._measure, started, len(dirty))
+
+    def _measure(self, started: float, flushed: int) -> None:
+        if flushed < 4:
+            return
+        now = self._loop.time()
+        self._busy_until = now + min(now - started, self._max_linger_s)
+
+
+class Outbox:
+    """One device's queue.
+
+    Args:
+        max_pieces, max_bytes: The bounds.
+        on_overflow: Called once, when a piece does not fit.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_flusher",
+        "_max_bytes",
+        "_max_pieces",
+        "_on_overflow",
+        "_pieces",
+        "_sink",
+        "drained",
+        "finishing",
+        "scheduled",
+    )
+
+    def __init__(
+        self,
+        sink: Sink,
+        flusher: Flusher,
+        *,
+        max_pieces: int,
+        max_bytes: int,
+        on_overflow: Callable[[], None],
+    ) -> None:
+        self._sink = sink
+        self._flusher = flusher
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+        self._max_pieces = max_pieces
+        self._max_bytes = max_bytes
+        self._on_overflow = on_overflow
+        self.scheduled = False
+        self.finishing = False
+        # Set by a producer that waits for room; called when less than half is queued.
+        self.drained: Callable[[], None] | None = None
+
+    @property
+    def half_full(self) -> bool:
+        """Whether a producer that can wait should."""
+        return (
+            self._bytes * 2 > self._max_bytes or len(self._pieces) * 2 > self._max_pieces
+        )
+
+    def add(self, piece: bytes) -> None:
+        """Queues a piece and has it flushed soon."""
+        if self.finishing:
+            return
+        pieces = self._pieces
+        pieces.append(piece)
+        self._bytes += len(piece)
+        if self._bytes > self._max_bytes or len(pieces) > self._max_pieces:
+            self._on_overflow()
+        elif not self.scheduled:
+            self.scheduled = True
+            self._flusher.add(self)
+
+    def flush(self) -> None:
+        """Sends what is queued while the sink takes it."""
+        sink = self._sink
+        while self._pieces and sink.writable:
+            sink.send(self._take())
+        if self.drained is not None and not self.half_full:
+            self.drained()
+        if self.finishing and not self._pieces:
+            sink.finish()
+
+    def _take(self) -> bytes:
+        pieces = self._pieces
+        if self._bytes <= FRAME_BYTES or len(pieces) == 1:
+            self._pieces = []
+            self._bytes = 0
+            return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+        size = index = 0
+        for index, piece in enumerate(pieces):
+            size += len(piece)
+            if size > FRAME_BYTES and index:
+                size -= len(piece)
+                break
+        else:
+            index = len(pieces)
+        self._pieces = pieces[index:]
+        self._bytes -= size
+        return b"".join(pieces[:index])
+
+    def finish(self, last: bytes, *, drop: bool) -> None:
+        """Ends the stream with a last frame.
+
+        Args:
+            drop: Leave out what is queued: the reader is too slow, or may not have it any more.
+        """
+        if self.finishing:
+            return
+        if drop:
+            self._pieces = []
+            self._bytes = 0
+        self._pieces.append(last)
+        self._bytes += len(last)
+        self.finishing = True
+        self.flush()

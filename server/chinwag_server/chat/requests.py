@@ -1,0 +1,99 @@
+"""request_id: a repeat of a call gets the same answer, a repeat with other content is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import Message as ProtobufMessage
+
+from chinwag_server.chat.store import ChatStore, PutRequest
+from chinwag_server.clock import Clock
+from chinwag_server.rpc.caller import Caller
+from chinwag_server.rpc.errors import Refusal
+
+
+class HasRequestId(Protocol):
+    """A request of a mutating method."""
+
+    request_id: str
+
+
+Response = TypeVar("Response", bound=ProtobufMessage)
+# Gives the writes that remember an answer; they go into the submission that makes it true.
+Remember = Callable[[ProtobufMessage], list[PutRequest]]
+
+
+def content_hash(*parts: bytes) -> bytes:
+    """16 bytes that differ when the content does (BLAKE2b, RFC 7693)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+class Requests:
+    """Runs calls once for each request_id."""
+
+    def __init__(self, store: ChatStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._running: dict[tuple[str, str], asyncio.Future[None]] = {}
+
+    async def once(
+        self,
+        caller: Caller,
+        request: ProtobufMessage,
+        response_type: type[Response],
+        run: Callable[[Remember], Awaitable[Response]],
+    ) -> Response:
+        """Runs the call, or gives the answer of its first run.
+
+        Args:
+            request: Has a `request_id`; an empty one makes every call a new one.
+            run: Does the work. It adds `remember(answer)` to the writes that it submits.
+
+        Raises:
+            Refusal: ID_REUSED.
+        """
+        request_id: str = request.request_id  # type: ignore[attr-defined]
+        if not request_id:
+            return await run(lambda _answer: [])
+        scope = f"{type(request).__name__}:{caller.user_id or caller.api_key_id}"
+        digest = content_hash(request.SerializeToString(deterministic=True))
+        key = (scope, request_id)
+        while (first := self._running.get(key)) is not None:
+            await asyncio.shield(first)
+        running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._running[key] = running
+        try:
+            stored = await self._store.find_request(scope, request_id)
+            if stored is not None:
+                if stored.content_hash != digest:
+                    raise Refusal(
+                        "ID_REUSED",
+                        f"request_id {request_id!r} was used with other content within 30 days: "
+                        "draw a new one for a new request",
+                    )
+                answer = response_type()
+                answer.ParseFromString(stored.response)
+                return answer
+
+            def remember(answer: ProtobufMessage) -> list[PutRequest]:
+                return [
+                    PutRequest(
+                        scope,
+                        request_id,
+                        digest,
+                        answer.SerializeToString(),
+                        self._clock.time_us(),
+                    )
+                ]
+
+            return await run(remember)
+        finally:
+            del self._running[key]
+            running.set_result(None)

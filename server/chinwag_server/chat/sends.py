@@ -1,0 +1,284 @@
+"""Sending: the hot path. Permission, idempotency, the next id, one submission a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from chinwag.chat.v1 import channel_pb2, connect_pb2
+from chinwag_server.chat import access, ids, ranges
+from chinwag_server.chat.channel import ChannelLog, MessageState, PendingSend
+from chinwag_server.chat.channels import Channels, not_found, storage_unavailable
+from chinwag_server.chat.directory import Directory
+from chinwag_server.chat.messages import Messages, put_state
+from chinwag_server.chat.permissions import Action
+from chinwag_server.chat.requests import content_hash
+from chinwag_server.chat.store import EntryKind, PutMentions, StoredSend, StoreUnavailable, Write
+from chinwag_server.clock import Clock
+from chinwag_server.rpc.caller import Caller
+from chinwag_server.rpc.errors import Refusal
+
+EXPIRE_MS = 15 * 86_400_000
+# A client whose clock is further ahead would outlive the idempotency rows (30 days).
+MAX_AHEAD_MS = 86_400_000
+
+_DIRECT = channel_pb2.CHANNEL_KIND_DIRECT
+
+
+@dataclass(slots=True, frozen=True)
+class Sent:
+    """A stored message: its id and server time (microseconds since 1970)."""
+
+    message_id: int
+    time_us: int
+
+
+# Called once for each request: with its index and what became of it.
+Answer = Callable[[int, Sent | Refusal], None]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    index: int
+    request: connect_pb2.SendMessageRequest
+    log: ChannelLog
+    key: bytes
+    digest: bytes
+    # The thread's root; counted as in flight from the look-up on, so that it is not forgotten.
+    root: MessageState | None
+    assigned: bool = False
+
+
+class Sends:
+    """Takes sends in the order in which they come and answers each when it is durable."""
+
+    def __init__(
+        self, channels: Channels, messages: Messages, directory: Directory, clock: Clock
+    ) -> None:
+        self._channels = channels
+        self._messages = messages
+        self._directory = directory
+        self._clock = clock
+
+    async def send(
+        self, caller: Caller, requests: Sequence[connect_pb2.SendMessageRequest], answer: Answer
+    ) -> None:
+        """Assigns ids to all that may be sent and submits them. Returns before they are durable.
+
+        The answers come in the order of commits; those of refused sends come at once.
+        """
+        prepared: list[_Prepared] = []
+        try:
+            for index, request in enumerate(requests):
+                try:
+                    prepared.append(await self._prepare(caller, index, request))
+                except Refusal as refusal:
+                    answer(index, refusal)
+            if not prepared:
+                return
+            found = await self._channels.store.find_sends(
+                [(item.log.id, caller.user_id, item.key) for item in prepared]
+            )
+            await self._channels.wait_for_room()
+            self._assign(caller, prepared, found, answer)
+        finally:
+            for item in prepared:
+                item.log.uses -= 1
+                if item.root is not None and not item.assigned:
+                    item.root.in_flight -= 1
+
+    async def _prepare(
+        self, caller: Caller, index: int, request: connect_pb2.SendMessageRequest
+    ) -> _Prepared:
+        """Everything that may wait: loading, relations, the thread's root."""
+        key = ids.client_message_id_bytes(request.client_message_id)
+        age_ms = self._clock.time_us() // 1000 - ids.uuid7_time_ms(key)
+        if age_ms > EXPIRE_MS:
+            raise Refusal(
+                "SEND_EXPIRED",
+                "the client_message_id was made more than 15 days ago: show the user that the "
+                "message was not sent, and send it under a new id if they want to",
+            )
+        if age_ms < -MAX_AHEAD_MS:
+            raise Refusal(
+                "INVALID_FIELD",
+                "the client_message_id lies more than a day in the future: set the clock by "
+                "Welcome.server_time",
+                fields=[("client_message_id", "made by a clock that is ahead of the server's")],
+            )
+        log = await self._channels.get(request.channel_id)
+        if log is None:
+            raise not_found(request.channel_id)
+        log.uses += 1
+        try:
+            if log.is_broadcast:
+                await self._channels.member(log, caller.user_id)
+            # What the caller may not know of is not looked into.
+            access.check(log, log.members.get(caller.user_id), Action.SEND)
+            if log.kind == _DIRECT and not await self._directory.may_write(
+                caller.user_id, log.other_user(caller.user_id)
+            ):
+                raise Refusal("RECIPIENT_UNAVAILABLE", "you cannot write to this user")
+            root = None
+            if request.thread_root_id:
+                root = await self._thread_root(log, caller, request.thread_root_id)
+        except BaseException:
+            log.uses -= 1
+            raise
+        # Nothing below waits or fails: the pins of log and root are the caller's now.
+        digest = content_hash(
+            request.content.SerializeToString(deterministic=True),
+            b"%d %d" % (request.reply_to_id, request.thread_root_id),
+        )
+        return _Prepared(index, request, log, key, digest, root)
+
+    async def _thread_root(self, log: ChannelLog, caller: Caller, root_id: int) -> MessageState:
+        state = await self._messages.state(log, root_id)
+        member = log.members[caller.user_id]
+        if (
+            state is None
+            or state.message.thread_root_id
+            or not ranges.contains(log.visible(member), root_id)
+        ):
+            raise Refusal(
+                "MESSAGE_NOT_FOUND",
+                f"thread_root_id {root_id} is no message of the main timeline that you may see",
+            )
+        state.in_flight += 1
+        return state
+
+    def _assign(
+        self,
+        caller: Caller,
+        prepared: Sequence[_Prepared],
+        found: Sequence[StoredSend | None],
+        answer: Answer,
+    ) -> None:
+        """Everything that must not wait: from the check to the submission nothing else runs."""
+        writes: list[Write] = []
+        logs: dict[str, ChannelLog] = {}
+        taken: list[tuple[_Prepared, PendingSend]] = []
+        roots: list[MessageState] = []
+        now_us = self._clock.time_us()
+        for item, stored in zip(prepared, found, strict=True):
+            try:
+                pending = self._take(caller, item, stored, now_us, answer, writes, roots)
+            except Refusal as refusal:
+                answer(item.index, refusal)
+                continue
+            if pending is not None:
+                taken.append((item, pending))
+                logs[item.log.id] = item.log
+        if not taken:
+            return
+
+        def done(error: Exception | None) -> None:
+            for root in roots:
+                root.in_flight -= 1
+            for item, pending in taken:
+                item.log.pending.pop((caller.user_id, item.key), None)
+                for waiting in pending.waiting:
+                    waiting(error)
+
+        self._channels.submit(list(logs.values()), writes, done)
+
+    def _take(
+        self,
+        caller: Caller,
+        item: _Prepared,
+        stored: StoredSend | None,
+        now_us: int,
+        answer: Answer,
+        writes: list[Write],
+        roots: list[MessageState],
+    ) -> PendingSend | None:
+        """Assigns one send; None if it is a repeat."""
+        log, request, sender = item.log, item.request, caller.user_id
+        member = access.check(log, log.members.get(sender), Action.SEND)
+        pending = log.pending.get((sender, item.key))
+        if pending is not None:
+            _check_same(item, pending.content_hash, pending.message_id)
+            pending.waiting.append(_waiting(answer, item.index, pending))
+            return None
+        if stored is not None:
+            _check_same(item, stored.content_hash, stored.message_id)
+            answer(item.index, Sent(stored.message_id, 0))
+            return None
+        if request.reply_to_id > log.committed_id:
+            raise Refusal(
+                "BEYOND_HEAD",
+                f"reply_to_id {request.reply_to_id} is above the channel's head",
+                fields=[("reply_to_id", f"at most {log.committed_id}")],
+            )
+        in_timeline = not request.thread_root_id
+        entry = log.next_entry(now_us, sender, caller.device_id, counts=in_timeline)
+        sent = entry.message_sent
+        sent.client_message_id = request.client_message_id
+        sent.content.CopyFrom(request.content)
+        sent.reply_to_id = request.reply_to_id
+        sent.thread_root_id = request.thread_root_id
+        writes.append(
+            log.append(
+                entry,
+                EntryKind.MESSAGE_SENT,
+                now_us,
+                message_id=entry.id,
+                thread_root_id=request.thread_root_id,
+                sender_id=sender,
+                client_message_id=item.key,
+                content_hash=item.digest,
+            )
+        )
+        marks = log.move_own_marks(member, entry.id, entry.timeline_count)
+        if marks is not None:
+            writes.append(marks)
+        mentioned = self._mentions(log, request)
+        if mentioned:
+            writes.append(PutMentions(log.id, entry.id, mentioned))
+        if item.root is not None:
+            root = item.root
+            root.message.thread.reply_count += 1
+            root.message.thread.last_reply_id = entry.id
+            root.message.last_entry_id = entry.id
+            item.assigned = True
+            roots.append(root)
+            writes.append(put_state(log, root))
+        pending = PendingSend(entry.id, log.record.head_time_us, item.digest)
+        pending.waiting.append(_waiting(answer, item.index, pending))
+        log.pending[(sender, item.key)] = pending
+        return pending
+
+    @staticmethod
+    def _mentions(log: ChannelLog, request: connect_pb2.SendMessageRequest) -> tuple[str, ...]:
+        content = request.content
+        users = tuple(
+            user
+            for user in content.mentioned_user_ids
+            # Of a broadcast channel not all members are in memory: a row for somebody else is
+            # never read.
+            if log.is_broadcast or log.role(user)
+        )
+        return (*users, "") if content.mentions_everyone else users
+
+
+def _waiting(
+    answer: Answer, index: int, pending: PendingSend
+) -> Callable[[Exception | None], None]:
+    def waiting(error: Exception | None) -> None:
+        if error is None:
+            answer(index, Sent(pending.message_id, pending.time_us))
+        elif isinstance(error, StoreUnavailable):
+            answer(index, storage_unavailable())
+        else:
+            answer(index, Refusal("INTERNAL", "the server failed; the log has it"))
+
+    return waiting
+
+
+def _check_same(item: _Prepared, digest: bytes, message_id: int) -> None:
+    if digest != item.digest:
+        raise Refusal(
+            "ID_REUSED",
+            "this client_message_id was used with other content: draw a new one for each message",
+            metadata={"message_id": str(message_id), "channel_id": item.log.id},
+        )
