@@ -7,7 +7,7 @@ last noted entry, and from then on its entries pass through.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chinwag.chat.v1 import channel_pb2, entry_pb2
@@ -30,10 +30,13 @@ class Progress:
     Attributes:
         noted: The newest entry that was committed since the catch-up began, by channel.
         settled: Channels whose entries pass through.
+        late: Registers that changed since, as pieces: they follow when all is settled, since the
+            catch-up may have read the older value.
     """
 
     noted: dict[str, int] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
+    late: list[bytes] = field(default_factory=list)
 
     def note(self, channel_id: str, entry_id: int) -> bool:
         """Whether an entry passes through; if not, it is noted."""
@@ -47,12 +50,12 @@ class Progress:
 class Piece:
     """Part of what was missed: `data` is a piece of a frame with `events` events.
 
-    `cursor_id` is where the channel's cursor stands once it is handled.
+    Registers count as no events: they are told whole each time, so a page that they filled would
+    be followed by the same page.
     """
 
     data: bytes
     events: int
-    is_receipt: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -84,14 +87,14 @@ class Wanted:
         stamp: Of its newest answer, None if it has none that can be used.
         limit: At most so many missing entries of a channel, 0: no limit.
         receipts: Whether it wants other members' marks.
-        open_unknown: Whether channels without a cursor are opened.
+        page_entries: Entries in a piece, at most.
     """
 
     cursors: Mapping[str, channel_pb2.Cursor]
     stamp: Stamp | None = None
     limit: int = 0
     receipts: bool = False
-    open_unknown: bool = True
+    page_entries: int = PAGE_ENTRIES
 
 
 class CatchUp:
@@ -115,7 +118,7 @@ class CatchUp:
 
     async def pieces(
         self, user_id: str, wanted: Wanted, progress: Progress
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """All that is missing, channel by channel. The consumer must have taken a piece before
         it asks for the next one. When the iterator ends, every channel of the user is settled
         and nothing was noted since."""
@@ -143,9 +146,7 @@ class CatchUp:
                         yield piece
         # Channels that the user came into while this ran.
         while missing := [
-            channel_id
-            for channel_id in progress.noted
-            if channel_id not in progress.settled
+            channel_id for channel_id in progress.noted if channel_id not in progress.settled
         ]:
             for channel_id in missing:
                 row = await self._row(user_id, channel_id)
@@ -157,7 +158,7 @@ class CatchUp:
 
     async def one(
         self, user_id: str, cursor: channel_pb2.Cursor, wanted: Wanted, progress: Progress
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """What is missing of one channel: for a broadcast channel that a device begins to look
         at."""
         row = await self._row(user_id, cursor.channel_id)
@@ -180,13 +181,13 @@ class CatchUp:
 
     async def _channel(
         self, record: ChannelRecord, member: MemberRecord, wanted: Wanted, progress: Progress
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         channel_id = record.channel_id
         cursor = wanted.cursors.get(channel_id)
         stays = ranges.visible(member.ranges, record.head_id)
         end = stays[-1][1] if stays else 0
         if cursor is None:
-            if not wanted.open_unknown or not member.role or record.deleted:
+            if not member.role or record.deleted:
                 progress.settled.add(channel_id)
                 return
             position = record.head_id
@@ -197,11 +198,11 @@ class CatchUp:
             if reason:
                 position = end
                 yield _reset(channel_id, reason, record.generation, end)
-        async for piece in self._entries(record, member, position, progress):
+        async for piece in self._entries(record, member, position, progress, wanted.page_entries):
             yield piece
         if cursor is not None:
             state = await self._views.state(member, record.head_id, record.head_count)
-            yield Piece(frames.event(entry_pb2.Event(state=state)), 1)
+            yield Piece(frames.event(entry_pb2.Event(state=state)), 0)
         if wanted.receipts and member.role and not record.deleted:
             for piece in await self._receipts(record, member):
                 yield piece
@@ -228,8 +229,13 @@ class CatchUp:
         return Piece(frames.event(entry_pb2.Event(opened=opened)), 1)
 
     async def _entries(
-        self, record: ChannelRecord, member: MemberRecord, position: int, progress: Progress
-    ) -> AsyncIterator[Piece]:
+        self,
+        record: ChannelRecord,
+        member: MemberRecord,
+        position: int,
+        progress: Progress,
+        page_entries: int,
+    ) -> AsyncGenerator[Piece, None]:
         """Reads on until nothing was noted beyond, then settles the channel."""
         channel_id = record.channel_id
         while True:
@@ -253,7 +259,7 @@ class CatchUp:
                     position = gap_to
                 while position < end:
                     page = await self._store.entries(
-                        channel_id, position, end, PAGE_ENTRIES, PAGE_BYTES
+                        channel_id, position, end, page_entries, PAGE_BYTES
                     )
                     if not page:
                         # Entries up to the committed head are there; an empty answer is a
@@ -278,7 +284,7 @@ class CatchUp:
             for row in rows
             if row.role and row.user_id != member.user_id
         )
-        return (Piece(data, 0, is_receipt=True),) if data else ()
+        return (Piece(data, 0),) if data else ()
 
 
 def _is_behind(cursor: channel_pb2.Cursor, record: ChannelRecord) -> bool:
@@ -293,7 +299,5 @@ def _gap(channel_id: str, from_id: int, to_id: int) -> Piece:
 def _reset(
     channel_id: str, reason: _Reset.Reason.ValueType, generation: int, start_id: int
 ) -> Piece:
-    reset = _Reset(
-        channel_id=channel_id, reason=reason, generation=generation, start_id=start_id
-    )
+    reset = _Reset(channel_id=channel_id, reason=reason, generation=generation, start_id=start_id)
     return Piece(frames.event(entry_pb2.Event(reset=reset)), 1)

@@ -55,6 +55,8 @@ class ChannelLog:
             channel only the rows that were looked at.
         live_members: Users who get committed entries now: membership as of `committed_id`.
         pending: Sends on their way, by (sender, client_message_id).
+        lookups: Sends whose repeats are being looked up in the store now.
+        finished: Sends that became durable while `lookups` was not 0.
         states: Projections that were changed lately.
         dead: The store failed: nothing may be assigned here any more.
         uses: Operations that hold this object across an await; it is not evicted meanwhile.
@@ -64,7 +66,9 @@ class ChannelLog:
         "committed_count",
         "committed_id",
         "dead",
+        "finished",
         "live_members",
+        "lookups",
         "members",
         "pending",
         "record",
@@ -81,6 +85,8 @@ class ChannelLog:
         self.committed_id = record.head_id
         self.committed_count = record.head_count
         self.pending: dict[tuple[str, bytes], PendingSend] = {}
+        self.lookups = 0
+        self.finished: dict[tuple[str, bytes], PendingSend] = {}
         self.states: OrderedDict[int, MessageState] = OrderedDict()
         self.dead = False
         self.uses = 0

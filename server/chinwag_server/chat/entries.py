@@ -124,5 +124,5 @@ def settings_of(channel: channel_pb2.Channel) -> channel_pb2.Channel:
     settings = channel_pb2.Channel()
     settings.CopyFrom(channel)
     for name in ("member_count", "generation", "head_id", "head_count"):
-        settings.ClearField(name)  # type: ignore[arg-type]
+        settings.ClearField(name)
     return settings

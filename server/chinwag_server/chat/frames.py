@@ -41,9 +41,7 @@ _EVENT_ENTRY = b"\x0a"
 def entry(payload: bytes) -> bytes:
     """A serialised `Entry` as a piece with one event."""
     size = varint(len(payload))
-    return b"".join(
-        (_EVENTS, varint(1 + len(size) + len(payload)), _EVENT_ENTRY, size, payload)
-    )
+    return b"".join((_EVENTS, varint(1 + len(size) + len(payload)), _EVENT_ENTRY, size, payload))
 
 
 def _piece(tag: bytes, message: ProtobufMessage) -> bytes:

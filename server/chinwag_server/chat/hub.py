@@ -179,10 +179,16 @@ class Hub:
         self._receipt_logs[log.id] = log
         if not self._receipts_armed:
             self._receipts_armed = True
-            self._loop.call_later(RECEIPT_FLUSH_S, self._flush_receipts)
+            self._loop.call_later(RECEIPT_FLUSH_S, self._receipts_due)
 
-    def _flush_receipts(self) -> None:
+    def _receipts_due(self) -> None:
         self._receipts_armed = False
+        self.flush_receipts()
+
+    def flush_receipts(self) -> None:
+        """Passes on what is noted; called before a stamp is given that covers it."""
+        if not self._receipts:
+            return
         receipts, self._receipts = self._receipts, {}
         logs, self._receipt_logs = self._receipt_logs, {}
         for channel_id, marks in receipts.items():

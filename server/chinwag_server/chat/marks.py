@@ -43,6 +43,11 @@ class Marks:
         self._clock = clock
         self._telling: set[asyncio.Future[None]] = set()
 
+    @property
+    def telling(self) -> bool:
+        """Whether a register that is durable has yet to be passed on."""
+        return bool(self._telling)
+
     async def move(
         self, caller: Caller, channel_id: str, read_id: int, delivered_id: int
     ) -> Moved | None:
@@ -243,4 +248,3 @@ def visible_receipts(log: ChannelLog, viewer: MemberRecord) -> list[channel_pb2.
         for row in log.members.values()
         if row.role and row.user_id != viewer.user_id
     ]
-

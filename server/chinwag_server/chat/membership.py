@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from chinwag.chat.v1 import channel_pb2, chat_service_pb2, entry_pb2
 from chinwag_server.chat import access, ids, permissions
@@ -10,8 +10,7 @@ from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.channels import Channels, not_found
 from chinwag_server.chat.directory import Directory
 from chinwag_server.chat.entries import settings_of, time_us, timestamp
-from chinwag_server.chat.permissions import BROADCAST, DIRECT, GROUP, MEMBER, OWNER, READER
-from chinwag_server.chat.permissions import Action
+from chinwag_server.chat.permissions import BROADCAST, DIRECT, GROUP, MEMBER, OWNER, READER, Action
 from chinwag_server.chat.requests import Remember
 from chinwag_server.chat.store import ChannelRecord, EntryKind, MemberRecord, PutMember, Write
 from chinwag_server.chat.views import Views
@@ -96,7 +95,7 @@ class Membership:
             creator_id=caller.user_id,
         )
         role = READER if request.kind == BROADCAST else MEMBER
-        roles = {caller.user_id: OWNER} | dict.fromkeys(others, role)
+        roles: dict[str, int] = {caller.user_id: OWNER, **dict.fromkeys(others, role)}
         log, writes = self._make(caller, settings, roles)
         answer = self._created(log, caller)
         writes += remember(answer)
@@ -146,7 +145,7 @@ class Membership:
         return self._created(log, caller)
 
     def _make(
-        self, caller: Caller, settings: channel_pb2.Channel, roles: dict[str, int]
+        self, caller: Caller, settings: channel_pb2.Channel, roles: Mapping[str, int]
     ) -> tuple[ChannelLog, list[Write]]:
         """A new channel with its first entry, assigned but not submitted."""
         now_us = self._clock.time_us()
@@ -171,9 +170,7 @@ class Membership:
         ]
         return log, [log.put_channel(), append, *members]
 
-    def _created(
-        self, log: ChannelLog, caller: Caller
-    ) -> chat_service_pb2.CreateChannelResponse:
+    def _created(self, log: ChannelLog, caller: Caller) -> chat_service_pb2.CreateChannelResponse:
         member = log.members[caller.user_id]
         channel = log.snapshot(self._store.generation)
         channel.head_id = log.record.head_id
@@ -313,7 +310,7 @@ class Membership:
             if new and not log.is_broadcast:
                 entry = log.next_entry(now_us, caller.user_id, caller.device_id)
                 entry.members_added.members.extend(
-                    entry_pb2.MemberRef(user_id=u, role=role)  # type: ignore[arg-type]
+                    entry_pb2.MemberRef(user_id=u, role=role)
                     for u in new
                 )
                 writes.append(log.append(entry, EntryKind.MEMBERS_ADDED, now_us))
@@ -402,17 +399,13 @@ class Membership:
         if log.is_broadcast:
             # Owners of a broadcast channel are few, but not all rows are in memory.
             after, owners = "", 0
-            while owners < 2 and (
-                page := await self._store.member_page(log.id, after, 1000)
-            ):
+            while owners < 2 and (page := await self._store.member_page(log.id, after, 1000)):
                 owners += sum(row.role == OWNER for row in page)
                 after = page[-1].user_id
         else:
             owners = sum(row.role == OWNER for row in log.members.values())
         if owners < 2:
-            raise Refusal(
-                "LAST_OWNER", "the channel needs an owner: make another member one first"
-            )
+            raise Refusal("LAST_OWNER", "the channel needs an owner: make another member one first")
 
     async def forget_user(self, user_id: str, channel_id: str) -> None:
         """Ends the membership of a deleted account; the oldest admin or member inherits a
@@ -448,20 +441,11 @@ class Membership:
             found = await self._channels.member(log, caller.user_id)
             access.check(log, found, Action.SET_ROLE)
             target = await self._channels.member(log, request.user_id)
-            if target is None or not target.role:
-                raise Refusal("MEMBER_NOT_FOUND", f"{request.user_id!r} is no member")
-            if target.role == OWNER and request.role != OWNER:
+            self._check_rank(log, found, target, request)
+            if target is not None and target.role == OWNER and request.role != OWNER:
                 await self._check_not_last_owner(log, target)
-            member = access.check(log, found, Action.SET_ROLE)
-            self._check_role(log, member, request.role, "role")
-            if not target.role:
-                raise Refusal("MEMBER_NOT_FOUND", f"{request.user_id!r} is no member")
-            if (
-                member is not target
-                and member.role != OWNER
-                and not permissions.outranks(member.role, target.role)
-            ):
-                raise Refusal("ROLE_REQUIRED", "you cannot change a member of your own rank")
+                self._check_rank(log, found, target, request)
+            assert target is not None
             writes: list[Write] = []
             if target.role != request.role:
                 writes = self._give_role(log, target, request.role, caller)
@@ -470,6 +454,26 @@ class Membership:
             if writes:
                 await self._channels.commit([log], writes)
             return answer
+
+    def _check_rank(
+        self,
+        log: ChannelLog,
+        found: MemberRecord | None,
+        target: MemberRecord | None,
+        request: chat_service_pb2.SetMemberRoleRequest,
+    ) -> MemberRecord:
+        """The caller's row, if they may give the target the role. Never waits."""
+        member = access.check(log, found, Action.SET_ROLE)
+        if target is None or not target.role:
+            raise Refusal("MEMBER_NOT_FOUND", f"{request.user_id!r} is no member")
+        self._check_role(log, member, request.role, "role")
+        if (
+            member is not target
+            and member.role != OWNER
+            and not permissions.outranks(member.role, target.role)
+        ):
+            raise Refusal("ROLE_REQUIRED", "you cannot change a member of your own rank")
+        return member
 
     def _give_role(
         self, log: ChannelLog, target: MemberRecord, role: int, caller: Caller
@@ -565,4 +569,3 @@ class Membership:
 _SETTINGS = frozenset(
     {"name", "description", "avatar_url", "metadata", "is_public", "history_visibility"}
 )
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from chinwag.chat.v1 import chat_service_pb2, message_pb2
@@ -17,7 +17,6 @@ from chinwag_server.chat.entries import (
     redacted,
     remove_reaction,
     state_of,
-    timestamp,
 )
 from chinwag_server.chat.permissions import Action
 from chinwag_server.chat.requests import Remember
@@ -45,9 +44,7 @@ def message_not_found(message_id: int) -> Refusal:
 
 def put_state(log: ChannelLog, state: MessageState) -> PutMessage:
     """The write that stores a projection as assigned."""
-    return PutMessage(
-        log.id, state.message.id, state_of(state.message), state.content_entry_id
-    )
+    return PutMessage(log.id, state.message.id, state_of(state.message), state.content_entry_id)
 
 
 class Messages:
@@ -75,9 +72,7 @@ class Messages:
         message = project(stored)
         message.ClearField("content")
         edited = stored.content_entry
-        return log.keep_state(
-            MessageState(message, parse(edited).id if edited is not None else 0)
-        )
+        return log.keep_state(MessageState(message, parse(edited).id if edited is not None else 0))
 
     async def read(self, log: ChannelLog, message_id: int) -> message_pb2.Message:
         """A message as it is stored now.
@@ -156,11 +151,7 @@ class Messages:
                     continue
                 last_entry_id = state.message.last_entry_id if state is not None else 0
                 entries = await self._store.entries_of_message(log.id, message_id)
-                if state is None or (
-                    not state.in_flight
-                    and state.message.last_entry_id == last_entry_id
-                    and log.states.get(message_id) is state
-                ):
+                if state is None or _unchanged(log, state, last_entry_id):
                     break
             else:
                 raise Refusal(
@@ -228,13 +219,9 @@ class Messages:
             add_reaction(state.message, request.emoji, caller.user_id)
             state.message.last_entry_id = entry.id
             writes: list[Write] = [
-                log.append(
-                    entry, EntryKind.REACTION_ADDED, now_us, message_id=request.message_id
-                ),
+                log.append(entry, EntryKind.REACTION_ADDED, now_us, message_id=request.message_id),
                 put_state(log, state),
-                PutReaction(
-                    log.id, request.message_id, request.emoji, caller.user_id, entry.id
-                ),
+                PutReaction(log.id, request.message_id, request.emoji, caller.user_id, entry.id),
             ]
             await self._commit(log, state, writes, remember)
 
@@ -276,9 +263,7 @@ class Messages:
                         entry, EntryKind.REACTION_REMOVED, now_us, message_id=request.message_id
                     ),
                     put_state(log, state),
-                    DeleteReactions(
-                        log.id, request.message_id, request.emoji, caller.user_id
-                    ),
+                    DeleteReactions(log.id, request.message_id, request.emoji, caller.user_id),
                 ]
                 await self._commit(log, state, writes, remember)
 
@@ -304,16 +289,10 @@ class Messages:
                 continue
             last_entry_id = state.message.last_entry_id
             has = await self._store.has_reaction(log.id, message_id, emoji, caller.user_id)
-            if (
-                not state.in_flight
-                and state.message.last_entry_id == last_entry_id
-                and log.states.get(message_id) is state
-            ):
+            if _unchanged(log, state, last_entry_id):
                 break
         else:
-            raise Refusal(
-                "OVERLOADED", "the message changes too fast: try again", retry_after=1.0
-            )
+            raise Refusal("OVERLOADED", "the message changes too fast: try again", retry_after=1.0)
         member = access.check(log, found, Action.REACT)
         self._visible(log, member, message_id)
         if state.message.HasField("delete_time"):
@@ -341,7 +320,14 @@ class Messages:
         await self._channels.commit([log], writes, after)
 
 
+def _unchanged(log: ChannelLog, state: MessageState, last_entry_id: int) -> bool:
+    """Whether nothing was assigned to a message while something was waited for."""
+    return (
+        not state.in_flight
+        and state.message.last_entry_id == last_entry_id
+        and log.states.get(state.message.id) is state
+    )
+
+
 class _NothingThere(Exception):
     """The message is deleted: it has no reactions to take back."""
-
-

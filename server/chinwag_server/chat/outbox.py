@@ -20,7 +20,8 @@ class Sink(Protocol):
 
     @property
     def writable(self) -> bool:
-        """Whether `send` may be called; when it turns true, the owner calls `Outbox.flush`."""
+        """Whether `send` may be called; when it turns true, the owner calls
+        `Outbox.on_writable`."""
 
     def send(self, data: bytes) -> None:
         """Sends one frame; never waits."""
@@ -118,9 +119,7 @@ class Outbox:
     @property
     def half_full(self) -> bool:
         """Whether a producer that can wait should."""
-        return (
-            self._bytes * 2 > self._max_bytes or len(self._pieces) * 2 > self._max_pieces
-        )
+        return self._bytes * 2 > self._max_bytes or len(self._pieces) * 2 > self._max_pieces
 
     def add(self, piece: bytes) -> None:
         """Queues a piece and has it flushed soon."""
@@ -134,6 +133,12 @@ class Outbox:
         elif not self.scheduled:
             self.scheduled = True
             self._flusher.add(self)
+
+    def on_writable(self) -> None:
+        """The sink takes frames again. What a flush left behind goes now; what the next flush
+        will take anyway waits for it and shares its frame."""
+        if self.finishing or not self.scheduled:
+            self.flush()
 
     def flush(self) -> None:
         """Sends what is queued while the sink takes it."""

@@ -1,4 +1,4 @@
-"""Who may do what in a channel: one table, walked whole by tests/server/chat/test_permissions.py."""
+"""Who may do what in a channel: one table; tests/server/chat/test_permissions.py walks it whole."""
 
 from __future__ import annotations
 

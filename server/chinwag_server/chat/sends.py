@@ -76,11 +76,21 @@ class Sends:
                     answer(index, refusal)
             if not prepared:
                 return
-            found = await self._channels.store.find_sends(
-                [(item.log.id, caller.user_id, item.key) for item in prepared]
-            )
             await self._channels.wait_for_room()
-            self._assign(caller, prepared, found, answer)
+            # A send that is stored while its repeat is looked up is found by neither the look-up
+            # nor `pending`: so those that finish meanwhile are kept in `finished`.
+            for item in prepared:
+                item.log.lookups += 1
+            try:
+                found = await self._channels.store.find_sends(
+                    [(item.log.id, caller.user_id, item.key) for item in prepared]
+                )
+                self._assign(caller, prepared, found, answer)
+            finally:
+                for item in prepared:
+                    item.log.lookups -= 1
+                    if not item.log.lookups:
+                        item.log.finished.clear()
         finally:
             for item in prepared:
                 item.log.uses -= 1
@@ -176,7 +186,10 @@ class Sends:
             for root in roots:
                 root.in_flight -= 1
             for item, pending in taken:
-                item.log.pending.pop((caller.user_id, item.key), None)
+                key = (caller.user_id, item.key)
+                item.log.pending.pop(key, None)
+                if item.log.lookups and error is None:
+                    item.log.finished[key] = pending
                 for waiting in pending.waiting:
                     waiting(error)
 
@@ -200,6 +213,9 @@ class Sends:
             _check_same(item, pending.content_hash, pending.message_id)
             pending.waiting.append(_waiting(answer, item.index, pending))
             return None
+        finished = log.finished.get((sender, item.key))
+        if finished is not None:
+            stored = StoredSend(finished.message_id, finished.content_hash)
         if stored is not None:
             _check_same(item, stored.content_hash, stored.message_id)
             answer(item.index, Sent(stored.message_id, 0))

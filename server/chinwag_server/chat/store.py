@@ -266,6 +266,27 @@ class StoreUnavailable(Exception):
     """The store cannot write (disk full, database away): nothing of the submission is stored."""
 
 
+class WriteRefused(Exception):
+    """The submission contradicts what is stored, nothing of it is stored: a bug of the caller.
+
+    An entry that is not the next one, a channel or an entry that is not there, a
+    client_message_id that the sender has used in the channel. The text says which.
+    """
+
+
+def backlog_bytes_of(writes: Sequence[Write]) -> int:
+    """About what a submission weighs while it waits: its payloads and 256 bytes a write."""
+    size = 256 * len(writes)
+    for write in writes:
+        if type(write) is AppendEntry or type(write) is Redact:
+            size += len(write.payload)
+        elif type(write) is PutMessage:
+            size += len(write.state)
+        elif type(write) is PutRequest:
+            size += len(write.response)
+    return size
+
+
 # Called on the event loop, in the order of submission: with the stamp of the
 # commit, or 0 and the error.
 Done = Callable[[int, Exception | None], None]
@@ -288,9 +309,12 @@ class ChatStore(Protocol):
     """Durable storage of chat. All methods are called on the event loop.
 
     Writes: `submit` never waits. A submission is all or nothing; submissions take effect in
-    order; `done` is called after the bytes are durable (fsync), in order. After a failure
-    every submission made before its `done` was called fails too, so that the caller can go
-    back to what is stored and no hole can form.
+    order; `done` is called after the bytes are durable (fsync), in order, on a later turn of
+    the loop. Writes belong to the store from then on: the caller does not change them. An empty
+    submission is a barrier. After a failure every submission whose `done` was not called yet
+    fails too, also those made inside such a `done`, so that the caller can go back to what is
+    stored and no hole can form. The one at fault gets `WriteRefused`, all others
+    `StoreUnavailable`.
 
     Stamps: each commit has a number greater than all before it, over restarts too. A stamp of
     another generation means nothing.
@@ -315,7 +339,7 @@ class ChatStore(Protocol):
         """Opens and migrates; raises StoreError with what to do if it cannot."""
 
     async def close(self) -> None:
-        """Finishes all submissions, then closes."""
+        """Finishes all submissions, then closes; later ones fail with StoreUnavailable."""
 
     def submit(self, writes: Sequence[Write], done: Done) -> None: ...
 
@@ -348,9 +372,9 @@ class ChatStore(Protocol):
         after: tuple[bool, int, str] | None,
         limit: int,
     ) -> list[tuple[ChannelRecord, MemberRecord]]:
-        """Channels whose member the user is: pinned first, then by newest entry's head_time_us,
-        falling, then by id. `after` is the (pinned, head_time_us, channel_id) of the last one
-        of the page before. Empty `kinds`: all.
+        """Channels whose member the user is, deleted ones too: pinned first, then by the newest
+        entry's head_time_us, falling, then by id. `after` is the (pinned, head_time_us,
+        channel_id) of the last one of the page before. Empty `kinds`: all.
         """
 
     async def count_user_channels(self, user_id: str) -> int:
@@ -386,12 +410,12 @@ class ChatStore(Protocol):
         """A page of messages within `ranges`, of the main timeline (thread_root_id 0) or a thread.
 
         anchor: "before" (the newest ids < anchor_id), "after" (the oldest ids > anchor_id) or
-        "around" (anchor_id or the next message after it in the middle).
+        "around" (anchor_id or the next message after it in the middle; what one side lacks the
+        other fills). At most `limit` and about `max_bytes`, at least one if there is any; the
+        flags tell of messages within `ranges` on both sides of the page.
         """
 
-    async def last_messages(
-        self, wanted: Sequence[tuple[str, int]]
-    ) -> dict[str, StoredMessage]:
+    async def last_messages(self, wanted: Sequence[tuple[str, int]]) -> dict[str, StoredMessage]:
         """For ListChannels: of each (channel, message id) the message, by channel id."""
 
     async def has_reaction(
@@ -407,9 +431,7 @@ class ChatStore(Protocol):
         """Entries with after_id < id <= to_id that mention the user or everyone; an entry
         counts once."""
 
-    async def find_sends(
-        self, keys: Sequence[tuple[str, str, bytes]]
-    ) -> list[StoredSend | None]:
+    async def find_sends(self, keys: Sequence[tuple[str, str, bytes]]) -> list[StoredSend | None]:
         """For each (channel, sender, client_message_id): what is remembered."""
 
     async def find_request(self, scope: str, request_id: str) -> StoredRequest | None: ...
@@ -418,15 +440,22 @@ class ChatStore(Protocol):
         self, sender_id: str, after: tuple[str, int], limit: int
     ) -> list[tuple[str, int]]:
         """(channel, message id) of messages that the user sent and that still have content,
-        after `after` in (channel, id) order: what the deletion of an account redacts. May read
-        much; runs in the background."""
+        after `after` in (channel, id) order, of channels in which they have a row: what the
+        deletion of an account redacts. May read much; runs in the background."""
 
     async def feed(self, after_stamp: int, limit: int) -> list[FeedRange]:
         """Which entries were committed after a stamp, in commit order: at most about `limit`
         ranges, whole commits only (so the last range's stamp is where to go on)."""
 
     async def expire_requests(self, before_us: int, limit: int) -> int:
-        """Forgets at most `limit` idempotency rows older than that; gives how many."""
+        """Forgets at most `limit` idempotency rows older than that; gives how many.
+
+        A send's row is older when both its time and the time in its client_message_id, a UUIDv7,
+        lie before: so it is found without an index by time.
+
+        Raises:
+            StoreUnavailable: The store cannot write.
+        """
 
 
 class StoreError(Exception):

@@ -1,0 +1,557 @@
+"""The rules of a device's stream (ChatService.Connect): frames in, frames out.
+
+Nothing here knows what carries the stream. The server core calls `receive` with each frame's
+bytes, one after the other, and gives a `Sink`; while `receive` waits (the store is behind), the
+core reads no further frame, and so the back-pressure reaches the device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from chinwag.chat.v1 import channel_pb2, connect_pb2, entry_pb2
+from chinwag.common.v1 import close_pb2
+from chinwag_server.chat import frames
+from chinwag_server.chat.catchup import Progress, Wanted
+from chinwag_server.chat.channel import ChannelLog
+from chinwag_server.chat.entries import timestamp
+from chinwag_server.chat.outbox import Outbox, Sink
+from chinwag_server.chat.sends import Sent
+from chinwag_server.chat.store import MemberRecord
+from chinwag_server.rpc.caller import Caller
+from chinwag_server.rpc.errors import Refusal
+
+if TYPE_CHECKING:
+    from chinwag_server.chat.streams import Streams
+
+log = logging.getLogger(__name__)
+
+PROTOCOL_VERSION = 1
+Reason = close_pb2.CloseReason
+
+_PARTS = frozenset(
+    "hello renew_token sends marks typing subscribe unsubscribe watches ping".split()  # noqa: SIM905
+)
+
+
+@dataclass(slots=True, frozen=True)
+class StreamLimits:
+    """What a stream may cost.
+
+    Attributes:
+        queue_pieces, queue_bytes: Bounds of what waits for the device.
+        frame_bytes: The largest frame that is taken.
+        bad_frames: Refused frames after which the stream is closed.
+    """
+
+    queue_pieces: int = 20_000
+    queue_bytes: int = 8 << 20
+    frame_bytes: int = 1 << 20
+    bad_frames: int = 1000
+    hello_timeout_s: float = 10.0
+    idle_timeout_s: float = 120.0
+    ping_interval_s: float = 30.0
+
+
+def closing(
+    reason: Reason.ValueType,
+    *,
+    reconnect: bool,
+    refusal: Refusal | None = None,
+    min_delay_s: float = 0,
+    jitter_s: float = 0,
+    address: str = "",
+) -> close_pb2.Close:
+    """A `Close` frame's content."""
+    close = close_pb2.Close(reason=reason, reconnect=reconnect, address=address)
+    if min_delay_s:
+        close.min_delay.FromNanoseconds(int(min_delay_s * 1e9))
+    if jitter_s:
+        close.jitter.FromNanoseconds(int(jitter_s * 1e9))
+    if refusal is not None:
+        close.status.CopyFrom(refusal.status())
+    return close
+
+
+class DeviceStream:
+    """One device's stream, from its first frame to its close.
+
+    Attributes:
+        live: Caught up: every entry passes through.
+        heard: When the last frame came, by the monotonic clock.
+        refusal: The status with which the call ends; None: OK.
+    """
+
+    __slots__ = (
+        "_bad_frames",
+        "_catching_up",
+        "_expire_time_us",
+        "_progress",
+        "_streams",
+        "_subscriptions",
+        "caller",
+        "closed",
+        "heard",
+        "helloed",
+        "live",
+        "looking",
+        "opened_at",
+        "outbox",
+        "refusal",
+        "session_id",
+    )
+
+    def __init__(self, caller: Caller, sink: Sink, streams: Streams) -> None:
+        self.caller = caller
+        self.session_id = streams.new_session_id()
+        self.live = False
+        self.helloed = False
+        self.closed = False
+        self.refusal: Refusal | None = None
+        self.heard = self.opened_at = streams.clock.monotonic()
+        self.looking: dict[str, Progress | None] = {}
+        self.outbox = Outbox(
+            sink,
+            streams.flusher,
+            max_pieces=streams.limits.queue_pieces,
+            max_bytes=streams.limits.queue_bytes,
+            on_overflow=self._overflow,
+        )
+        self._streams = streams
+        self._bad_frames = 0
+        self._progress: Progress | None = Progress()
+        self._catching_up: asyncio.Task[None] | None = None
+        self._subscriptions: connect_pb2.Subscriptions | None = None
+        self._expire_time_us = caller.expire_time_us
+
+    @property
+    def device_id(self) -> str:
+        return self.caller.device_id
+
+    @property
+    def token_expire_time_us(self) -> int:
+        """When the stream's token ends; 0: never."""
+        return self._expire_time_us
+
+    # --- frames in ---
+
+    async def receive(self, data: bytes) -> None:
+        """Handles one frame; returns when the next one may come."""
+        if self.closed:
+            return
+        streams = self._streams
+        self.heard = streams.clock.monotonic()
+        if len(data) > streams.limits.frame_bytes:
+            self._refuse_frame(
+                0,
+                Refusal(
+                    "TOO_LARGE",
+                    f"a frame has at most {streams.limits.frame_bytes} bytes, got {len(data)}",
+                ),
+            )
+            return
+        try:
+            frame = connect_pb2.ConnectRequest.FromString(data)
+        except DecodeError:
+            self._refuse_frame(0, Refusal("MALFORMED", "the bytes are no ConnectRequest"))
+            return
+        wait_s = streams.take_frame(self.caller)
+        if wait_s:
+            self._rate_limited(frame, wait_s)
+            return
+        bad_sends = self._check(frame)
+        if bad_sends is None:
+            return
+        if not self.helloed:
+            if not frame.HasField("hello"):
+                self._refuse_frame(
+                    frame.frame_id, Refusal("HELLO_REQUIRED", "the first frame must be hello")
+                )
+                return
+            await self._hello(frame.hello)
+        elif frame.HasField("hello"):
+            refusal = Refusal("HELLO_REPEATED", "hello comes once, as the first frame")
+            self.close(
+                closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=True, refusal=refusal),
+                refusal,
+            )
+        if not self.closed:
+            await self._handle(frame, bad_sends)
+
+    async def _handle(
+        self, frame: connect_pb2.ConnectRequest, bad_sends: dict[int, Refusal]
+    ) -> None:
+        if frame.HasField("renew_token"):
+            await self._renew(frame)
+        if frame.sends:
+            await self._send(frame.sends, bad_sends)
+        for index, mark in enumerate(frame.marks):
+            try:
+                await self._streams.marks.move(
+                    self.caller, mark.channel_id, mark.read_id, mark.delivered_id
+                )
+            except Refusal as refusal:
+                self._refuse(frame.frame_id, f"marks[{index}]", mark.channel_id, refusal)
+        for index, signal in enumerate(frame.typing):
+            try:
+                await self._streams.marks.typing(
+                    self.caller, signal.channel_id, signal.thread_root_id, signal.active
+                )
+            except Refusal as refusal:
+                self._refuse(frame.frame_id, f"typing[{index}]", signal.channel_id, refusal)
+        for cursor in frame.subscribe:
+            self._look(cursor)
+        for channel_id in frame.unsubscribe:
+            self._look_away(channel_id)
+        if frame.HasField("watches"):
+            self._refuse(
+                frame.frame_id,
+                "watches",
+                "",
+                Refusal("NOT_IMPLEMENTED", "this server does not offer presence yet"),
+            )
+        if frame.HasField("ping"):
+            pong = connect_pb2.Pong(
+                id=frame.ping.id,
+                server_time=timestamp(self._streams.clock.time_us()),
+                stamp=self._streams.stamp() if self.live else "",
+            )
+            self.outbox.add(frames.whole(pong=pong))
+
+    def _check(self, frame: connect_pb2.ConnectRequest) -> dict[int, Refusal] | None:
+        """Which sends break a rule, by index; None if the frame as a whole is refused."""
+        # Most frames are in order: one call, and nothing else is looked at.
+        violations = self._streams.violations(frame)
+        if not violations:
+            if not any(descriptor.name in _PARTS for descriptor, _ in frame.ListFields()):
+                self._refuse_frame(
+                    frame.frame_id,
+                    Refusal("UNKNOWN_FRAME", "the frame sets no field that this server knows"),
+                )
+                return None
+            return {}
+        bad: dict[int, Refusal] = {}
+        for path, problem in violations:
+            part, _, rest = path.partition("]")
+            if not part.startswith("sends["):
+                refusal = Refusal("INVALID_FIELD", f"{path}: {problem}", fields=[(path, problem)])
+                self._bad_frames += 1
+                self._refuse(frame.frame_id, path, "", refusal)
+                if path.startswith("hello"):
+                    self._end_refused(refusal)
+                return None
+            index = int(part.removeprefix("sends["))
+            field = rest.removeprefix(".")
+            bad.setdefault(
+                index, Refusal("INVALID_FIELD", f"{field}: {problem}", fields=[(field, problem)])
+            )
+        return bad
+
+    # --- hello ---
+
+    async def _hello(self, hello: connect_pb2.Hello) -> None:
+        streams = self._streams
+        if hello.protocol_version != PROTOCOL_VERSION:
+            self._end_refused(
+                Refusal(
+                    "VERSION_UNSUPPORTED",
+                    f"this server speaks protocol version {PROTOCOL_VERSION}, "
+                    f"got {hello.protocol_version}",
+                )
+            )
+            return
+        try:
+            streams.welcome(self)
+        except Refusal as refusal:
+            self._end_refused(refusal)
+            return
+        self.helloed = True
+        self._subscriptions = hello.subscriptions
+        stamp = streams.catch_up.usable(hello.resume_stamp)
+        self.outbox.add(
+            frames.whole(
+                welcome=connect_pb2.Welcome(
+                    session_id=self.session_id,
+                    user_id=self.caller.user_id,
+                    device_id=self.caller.device_id,
+                    server_time=timestamp(streams.clock.time_us()),
+                    limits=streams.advertised,
+                    stamp_accepted=stamp is not None,
+                    token_expire_time=timestamp(self._expire_time_us)
+                    if self._expire_time_us
+                    else None,
+                    server_version=streams.server_version,
+                )
+            )
+        )
+        wanted = Wanted(
+            {
+                cursor.channel_id: cursor
+                for cursor in (*hello.subscriptions.channels, *hello.cursors)
+            },
+            stamp,
+            hello.catch_up_limit,
+            hello.subscriptions.receipts,
+        )
+        self._catching_up = asyncio.ensure_future(self._catch_up(wanted))
+        if hello.subscriptions.account:
+            streams.watch_account(self, hello.subscriptions.account_cursor)
+
+    async def _catch_up(self, wanted: Wanted) -> None:
+        streams = self._streams
+        progress = self._progress
+        assert progress is not None
+        try:
+            for cursor in self._subscriptions.channels if self._subscriptions else ():
+                self.looking[cursor.channel_id] = progress
+                streams.hub.look(cursor.channel_id, self)
+            async for piece in streams.catch_up.pieces(self.caller.user_id, wanted, progress):
+                await self._room()
+                self.outbox.add(piece.data)
+            # The iterator ended without waiting after its last check: everything up to the
+            # stamp is queued, and from here on entries pass through.
+            self.live = True
+            self._progress = None
+            for late in progress.late:
+                self.outbox.add(late)
+            for channel_id in self.looking:
+                self.looking[channel_id] = None
+            caught_up = connect_pb2.CaughtUp(stamp=streams.stamp())
+            self.outbox.add(frames.whole(caught_up=caught_up))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("catch-up failed", extra={"user_id": self.caller.user_id})
+            self._failed()
+        finally:
+            self._catching_up = None
+
+    async def _room(self) -> None:
+        """Waits until the device has read enough: catching up never overflows its queue."""
+        outbox = self.outbox
+        if not outbox.half_full:
+            return
+        drained = asyncio.Event()
+        outbox.drained = drained.set
+        try:
+            await drained.wait()
+        finally:
+            outbox.drained = None
+
+    # --- sends ---
+
+    async def _send(
+        self, sends: Sequence[connect_pb2.SendMessageRequest], bad: dict[int, Refusal]
+    ) -> None:
+        wait_s = self._streams.take_sends(self.caller, len(sends))
+        if wait_s:
+            refusal = rate_limited(wait_s)
+            for request in sends:
+                self.outbox.add(_result(request, refusal))
+            return
+        good: Sequence[connect_pb2.SendMessageRequest] = sends
+        if bad:
+            for index, refusal in bad.items():
+                self.outbox.add(_result(sends[index], refusal))
+            good = [request for index, request in enumerate(sends) if index not in bad]
+
+        def answer(index: int, outcome: Sent | Refusal) -> None:
+            self.outbox.add(_result(good[index], outcome))
+
+        await self._streams.sends.send(self.caller, good, answer)
+
+    # --- broadcast channels that the device looks at ---
+
+    def _look(self, cursor: channel_pb2.Cursor) -> None:
+        progress = Progress()
+        self.looking[cursor.channel_id] = progress
+        self._streams.hub.look(cursor.channel_id, self)
+        self._streams.spawn(self._look_from(cursor, progress))
+
+    async def _look_from(self, cursor: channel_pb2.Cursor, progress: Progress) -> None:
+        channel_id = cursor.channel_id
+        wanted = Wanted({channel_id: cursor})
+        pieces = self._streams.catch_up.one(self.caller.user_id, cursor, wanted, progress)
+        async for piece in pieces:
+            await self._room()
+            if self.closed or self.looking.get(channel_id) is not progress:
+                return
+            self.outbox.add(piece.data)
+        if self.looking.get(channel_id) is progress:
+            if channel_id in progress.settled:
+                self.looking[channel_id] = None
+            else:  # not visible: a reset was sent
+                self._look_away(channel_id)
+
+    def _look_away(self, channel_id: str) -> None:
+        if channel_id in self.looking:
+            del self.looking[channel_id]
+            self._streams.hub.look_away(channel_id, self)
+
+    # --- offers of the hub ---
+
+    def offer(self, channel_id: str, entry_id: int, piece: bytes) -> None:
+        if self.looking:
+            progress = self.looking.get(channel_id)
+            if progress is not None and not progress.note(channel_id, entry_id):
+                return
+        if self.live or (self._progress is not None and self._progress.note(channel_id, entry_id)):
+            self.outbox.add(piece)
+
+    def offer_opened(self, log: ChannelLog, member: MemberRecord, start_id: int) -> None:
+        if not self.live:
+            return  # the catch-up opens it when it sees the entry noted
+        state = channel_pb2.ChannelState(
+            channel_id=log.id,
+            read_id=member.read_id,
+            delivered_id=member.delivered_id,
+            preferences=channel_pb2.ChannelPreferences.FromString(member.preferences),
+            head_id=log.committed_id,
+            role=member.role,  # type: ignore[arg-type]
+        )
+        opened = entry_pb2.ChannelOpened(
+            channel=log.snapshot(self._streams.generation), start_id=start_id, state=state
+        )
+        self.outbox.add(frames.event(entry_pb2.Event(opened=opened)))
+
+    def offer_gone(self, channel_id: str) -> None:
+        self.looking.pop(channel_id, None)
+        reset = entry_pb2.ChannelReset(
+            channel_id=channel_id, reason=entry_pb2.ChannelReset.REASON_NOT_VISIBLE
+        )
+        self.outbox.add(frames.event(entry_pb2.Event(reset=reset)))
+
+    def offer_state(self, channel_id: str, piece: bytes) -> None:
+        if self.live:
+            self.outbox.add(piece)
+        elif self._progress is not None:
+            # The catch-up may have sent this channel's state already.
+            self._progress.late.append(piece)
+
+    def offer_receipts(self, channel_id: str, piece: bytes) -> None:
+        if self._subscriptions is not None and self._subscriptions.receipts:
+            if self.live:
+                self.outbox.add(piece)
+            elif self._progress is not None:
+                self._progress.late.append(piece)
+
+    def offer_typing(self, piece: bytes) -> None:
+        if self.live and self._subscriptions is not None and self._subscriptions.typing:
+            self.outbox.add(piece)
+
+    def offer_account(self, piece: bytes) -> None:
+        """An account event, as a piece."""
+        self.outbox.add(piece)
+
+    # --- tokens ---
+
+    async def _renew(self, frame: connect_pb2.ConnectRequest) -> None:
+        try:
+            caller = await self._streams.authenticate(frame.renew_token.access_token)
+            if (caller.user_id, caller.device_id) != (self.caller.user_id, self.caller.device_id):
+                raise Refusal("TOKEN_INVALID", "the token is of another session")
+        except Refusal as refusal:
+            self._refuse(frame.frame_id, "renew_token", "", refusal)
+            return
+        self._expire_time_us = caller.expire_time_us
+        renewed = connect_pb2.TokenRenewed(expire_time=timestamp(caller.expire_time_us))
+        self.outbox.add(frames.whole(token_renewed=renewed))
+
+    # --- refusing and closing ---
+
+    def _refuse(self, frame_id: int, field: str, channel_id: str, refusal: Refusal) -> None:
+        error = connect_pb2.FrameError(
+            frame_id=frame_id, field=field, channel_id=channel_id, status=refusal.status()
+        )
+        self.outbox.add(frames.error(error))
+
+    def _refuse_frame(self, frame_id: int, refusal: Refusal) -> None:
+        self._refuse(frame_id, "", "", refusal)
+        self._bad_frames += 1
+        if self._bad_frames > self._streams.limits.bad_frames:
+            self.close(
+                closing(
+                    Reason.CLOSE_REASON_PROTOCOL_ERROR,
+                    reconnect=True,
+                    refusal=refusal,
+                    min_delay_s=10,
+                ),
+                refusal,
+            )
+
+    def _rate_limited(self, frame: connect_pb2.ConnectRequest, wait_s: float) -> None:
+        refusal = rate_limited(wait_s)
+        for request in frame.sends:
+            self.outbox.add(_result(request, refusal))
+        self._refuse(frame.frame_id, "", "", refusal)
+
+    def _end_refused(self, refusal: Refusal) -> None:
+        self.close(
+            closing(
+                Reason.CLOSE_REASON_REFUSED,
+                reconnect=refusal.retry_after is not None,
+                refusal=refusal,
+                min_delay_s=refusal.retry_after or 0,
+            ),
+            refusal,
+        )
+
+    def _overflow(self) -> None:
+        refusal = Refusal("OVERLOADED", "the device reads too slowly: resume from the cursors")
+        self.close(
+            closing(Reason.CLOSE_REASON_SLOW_READER, reconnect=True, refusal=refusal),
+            refusal,
+            drop=True,
+        )
+
+    def _failed(self) -> None:
+        refusal = Refusal("INTERNAL", "the server failed; the log has it")
+        self.close(
+            closing(Reason.CLOSE_REASON_SERVER_ERROR, reconnect=True, refusal=refusal, jitter_s=5),
+            refusal,
+        )
+
+    def close(
+        self, close: close_pb2.Close, refusal: Refusal | None = None, *, drop: bool = False
+    ) -> None:
+        """Ends the stream with guidance, after what is queued or (drop) instead of it."""
+        if self.closed:
+            return
+        self.refusal = refusal
+        self.gone()
+        self.outbox.finish(frames.whole(close=close), drop=drop)
+
+    def gone(self) -> None:
+        """The stream has ended, from either side: nothing is offered to it any more."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+        for channel_id in list(self.looking):
+            self._look_away(channel_id)
+        self._streams.remove(self)
+
+
+def rate_limited(wait_s: float) -> Refusal:
+    """Too much in a time."""
+    return Refusal("RATE_LIMITED", "too many: slow down and try again", retry_after=wait_s)
+
+
+def _result(request: connect_pb2.SendMessageRequest, outcome: Sent | Refusal) -> bytes:
+    result = connect_pb2.SendResult(
+        client_message_id=request.client_message_id, channel_id=request.channel_id
+    )
+    if isinstance(outcome, Refusal):
+        result.error.CopyFrom(outcome.status())
+    else:
+        result.message_id = outcome.message_id
+        if outcome.time_us:
+            result.create_time.CopyFrom(timestamp(outcome.time_us))
+    return frames.result(result)

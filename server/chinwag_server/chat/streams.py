@@ -1,0 +1,245 @@
+"""All open device streams of a node: who may open one, when one must end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+import protovalidate
+
+from chinwag.chat.v1 import connect_pb2
+from chinwag.common.v1 import close_pb2
+from chinwag_server.chat import frames
+from chinwag_server.chat.catchup import CatchUp
+from chinwag_server.chat.hub import Hub
+from chinwag_server.chat.ids import RandomBytes
+from chinwag_server.chat.marks import Marks
+from chinwag_server.chat.outbox import Flusher, Sink
+from chinwag_server.chat.sends import Sends
+from chinwag_server.chat.stream import DeviceStream, StreamLimits, closing
+from chinwag_server.clock import Clock
+from chinwag_server.rpc.caller import Caller
+from chinwag_server.rpc.errors import Refusal
+
+SWEEP_S = 1.0
+DRAIN_JITTER_S = 5.0
+
+Reason = close_pb2.CloseReason
+Unwatch = Callable[[], None]
+# (user_id, device_id, cursor, callback with a serialised AccountEvent) -> stops watching
+WatchAccount = Callable[[str, str, str, Callable[[bytes], None]], Unwatch]
+Authenticate = Callable[[str], Awaitable[Caller]]
+
+
+class RateLimits(Protocol):
+    """Seconds to wait until so many more may come; 0: they are taken."""
+
+    def take_frame(self, caller: Caller) -> float: ...
+
+    def take_sends(self, caller: Caller, count: int) -> float: ...
+
+
+class Streams:
+    """The open streams, by user and device.
+
+    Args:
+        max_user_streams: Streams that one user may have open.
+        authenticate: Verifies an access token for renew_token.
+        watch_account: Subscribes a stream to its account's events, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        sends: Sends,
+        marks: Marks,
+        catch_up: CatchUp,
+        clock: Clock,
+        random_bytes: RandomBytes,
+        limits: StreamLimits,
+        advertised: connect_pb2.Limits,
+        rates: RateLimits,
+        authenticate: Authenticate,
+        watch_account: WatchAccount | None,
+        generation: int,
+        server_version: str,
+        max_user_streams: int = 20,
+    ) -> None:
+        self.hub = hub
+        self.sends = sends
+        self.marks = marks
+        self.catch_up = catch_up
+        self.clock = clock
+        self.limits = limits
+        self.advertised = advertised
+        self.authenticate = authenticate
+        self.generation = generation
+        self.server_version = server_version
+        self.flusher = Flusher()
+        self.take_frame = rates.take_frame
+        self.take_sends = rates.take_sends
+        self._random_bytes = random_bytes
+        self._watch_account = watch_account
+        self._unwatch: dict[DeviceStream, Unwatch] = {}
+        self._max_user_streams = max_user_streams
+        self._validator = protovalidate.Validator()
+        self._open: set[DeviceStream] = set()
+        self._by_device: dict[tuple[str, str], DeviceStream] = {}
+        self._user_streams: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    # --- opening ---
+
+    def open(self, caller: Caller, sink: Sink) -> DeviceStream:
+        """A stream that has connected and has yet to say hello."""
+        stream = DeviceStream(caller, sink, self)
+        self._open.add(stream)
+        if self._sweeper is None:
+            self._sweeper = asyncio.ensure_future(self._sweep())
+        if self._draining:
+            self._close_draining(stream)
+        return stream
+
+    def new_session_id(self) -> str:
+        """A name for a stream in logs."""
+        return self._random_bytes(8).hex()
+
+    def welcome(self, stream: DeviceStream) -> None:
+        """Takes a stream in after its hello; an older one of the same device is closed.
+
+        Raises:
+            Refusal: STREAM_LIMIT.
+        """
+        user_id, device_id = stream.caller.user_id, stream.caller.device_id
+        key = (user_id, device_id)
+        old = self._by_device.get(key)
+        if old is not None and device_id:
+            old.close(closing(Reason.CLOSE_REASON_REPLACED, reconnect=False), drop=True)
+        if self._user_streams.get(user_id, 0) >= self._max_user_streams:
+            raise Refusal(
+                "STREAM_LIMIT",
+                f"the user has {self._max_user_streams} open streams, as many as one may have",
+                retry_after=30.0,
+            )
+        self._user_streams[user_id] = self._user_streams.get(user_id, 0) + 1
+        self._by_device[key] = stream
+        self.hub.join(user_id, stream)
+
+    def watch_account(self, stream: DeviceStream, cursor: str) -> None:
+        """Subscribes a stream to its account's events."""
+        if self._watch_account is not None and not stream.closed:
+            self._unwatch[stream] = self._watch_account(
+                stream.caller.user_id,
+                stream.caller.device_id,
+                cursor,
+                lambda event: stream.offer_account(frames.account(event)),
+            )
+
+    def remove(self, stream: DeviceStream) -> None:
+        """Forgets a stream that has ended."""
+        self._open.discard(stream)
+        if unwatch := self._unwatch.pop(stream, None):
+            unwatch()
+        if not stream.helloed:
+            return
+        user_id, device_id = stream.caller.user_id, stream.caller.device_id
+        self.hub.leave(user_id, stream)
+        if self._by_device.get((user_id, device_id)) is stream:
+            del self._by_device[user_id, device_id]
+        left = self._user_streams.get(user_id, 1) - 1
+        if left:
+            self._user_streams[user_id] = left
+        else:
+            self._user_streams.pop(user_id, None)
+
+    def stamp(self) -> str:
+        """A resume stamp for a live stream: everything that it covers is queued; empty if that
+        cannot be said this moment."""
+        self.hub.flush_receipts()
+        return "" if self.marks.telling else str(self.catch_up.now())
+
+    def violations(self, frame: connect_pb2.ConnectRequest) -> list[tuple[str, str]]:
+        """The broken rules of a frame, as (field path, problem)."""
+        found = self._validator.collect_violations(frame)
+        return [field_problem(violation) for violation in found] if found else []
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a stream's background work to its end."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- ending ---
+
+    def close_sessions(self, user_id: str, device_id: str | None, reason: Reason.ValueType) -> None:
+        """Ends a device's stream at once, or with None all of a user's: the session was revoked,
+        the account banned or deleted."""
+        refusal = Refusal("SESSION_REVOKED", "the session was ended: log in again")
+        for stream in tuple(self._open):
+            if stream.caller.user_id == user_id and device_id in (None, stream.caller.device_id):
+                stream.close(closing(reason, reconnect=False, refusal=refusal), refusal, drop=True)
+
+    async def _sweep(self) -> None:
+        # One timer for all streams: an idle device costs none of its own.
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = self.clock.monotonic()
+            now_us = self.clock.time_us()
+            for stream in tuple(self._open):
+                self._check(stream, now, now_us)
+
+    def _check(self, stream: DeviceStream, now: float, now_us: int) -> None:
+        expires_us = stream.token_expire_time_us
+        if not stream.helloed:
+            if now - stream.opened_at > self.limits.hello_timeout_s:
+                refusal = Refusal("HELLO_TIMEOUT", "no hello in time")
+                stream.close(
+                    closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=True, refusal=refusal),
+                    refusal,
+                )
+        elif now - stream.heard > self.limits.idle_timeout_s:
+            stream.close(closing(Reason.CLOSE_REASON_IDLE, reconnect=True))
+        elif expires_us and now_us > expires_us:
+            refusal = Refusal("TOKEN_EXPIRED", "the access token has ended: refresh it")
+            stream.close(
+                closing(Reason.CLOSE_REASON_TOKEN_EXPIRED, reconnect=True, refusal=refusal),
+                refusal,
+            )
+
+    def _close_draining(self, stream: DeviceStream) -> None:
+        stream.close(closing(Reason.CLOSE_REASON_DRAINING, reconnect=True, jitter_s=DRAIN_JITTER_S))
+
+    def drain(self) -> None:
+        """Ends every stream with guidance, after what is queued for it."""
+        self._draining = True
+        for stream in tuple(self._open):
+            self._close_draining(stream)
+
+    async def stop(self) -> None:
+        """Ends the background work."""
+        tasks = [*self._tasks, *([self._sweeper] if self._sweeper else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._sweeper = None
+
+
+def field_problem(violation: protovalidate.Violation) -> tuple[str, str]:
+    """A violation as (field path, what is wrong)."""
+    path = ""
+    field = violation.proto.field
+    for element in field.elements if field is not None else ():
+        path += f".{element.field_name}" if path else element.field_name
+        subscript = getattr(element, "subscript", None)
+        if subscript is not None and subscript.field in ("index", "int_key", "uint_key"):
+            path += f"[{subscript.value}]"
+        elif subscript is not None:
+            path += f"[{subscript.value!r}]"
+    return path, violation.proto.message or "breaks its rule"

@@ -1,0 +1,106 @@
+"""Sync and StreamEvents: the same events without a device's stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from chinwag.chat.v1 import chat_service_pb2 as pb
+from tests.server.chat.rules import Room, cursors, refused, settle
+
+
+async def test_pages_until_nothing_is_missing(room: Room) -> None:
+    groups = [await room.group("ann", "bob") for _ in range(3)]
+    for number in range(25):
+        await room.send("ann", groups[number % 3], str(number))
+    have = dict.fromkeys(groups, 1)
+    stamp, pages, texts = "", 0, []
+    while True:
+        answer = await room.call(
+            "bob", "Sync", resume_stamp=stamp, cursors=cursors(*have.items()), max_entries=7
+        )
+        pages += 1
+        entries = [event.entry for event in answer.events if event.HasField("entry")]
+        assert len(entries) <= 7
+        for entry in entries:
+            assert entry.id == have[entry.channel_id] + 1
+            have[entry.channel_id] = entry.id
+            texts.append(entry.message_sent.content.text)
+        stamp = answer.stamp
+        if not answer.has_more:
+            break
+    assert sorted(texts, key=int) == [str(number) for number in range(25)]
+    assert pages >= 4
+    again = await room.call("bob", "Sync", resume_stamp=stamp, cursors=cursors(*have.items()))
+    assert not again.events
+
+
+async def test_a_long_poll_answers_when_something_happens(room: Room) -> None:
+    group = await room.group("ann", "bob")
+    first = await room.call("bob", "Sync", cursors=cursors((group, 1)))
+    waiting = asyncio.ensure_future(
+        room.call(
+            "bob",
+            "Sync",
+            resume_stamp=first.stamp,
+            cursors=cursors((group, 1)),
+            wait=Duration(seconds=5),
+        )
+    )
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    await room.send("ann", group, "wake up")
+    answer = await asyncio.wait_for(waiting, 1)
+    assert answer.events[0].entry.message_sent.content.text == "wake up"
+
+
+async def test_a_long_poll_ends(room: Room) -> None:
+    group = await room.group("ann", "bob")
+    first = await room.call("bob", "Sync", cursors=cursors((group, 1)))
+    answer = await room.call(
+        "bob",
+        "Sync",
+        resume_stamp=first.stamp,
+        cursors=cursors((group, 1)),
+        wait=Duration(nanos=50_000_000),
+    )
+    assert not answer.events
+
+
+async def collect(room: Room, count: int, **fields: Any) -> tuple[list[str], str]:
+    texts: list[str] = []
+    cursor = ""
+    stream = room.room.servicer.StreamEvents(pb.StreamEventsRequest(**fields), None)
+    async for batch in stream:
+        texts += [
+            entry.message_sent.content.text
+            for entry in batch.entries
+            if entry.HasField("message_sent")
+        ]
+        cursor = batch.cursor
+        if len(texts) >= count:
+            break
+    await stream.aclose()  # type: ignore[attr-defined]
+    return texts, cursor
+
+
+async def test_the_feed_goes_on_from_its_cursor(room: Room) -> None:
+    one, two = await room.group("ann"), await room.group("bob")
+    for number in range(5):
+        await room.send("ann", one, f"a{number}")
+        await room.send("bob", two, f"b{number}")
+    texts, cursor = await collect(room, 10)
+    assert texts == [f"{who}{n}" for n in range(5) for who in "ab"]
+    reading = asyncio.ensure_future(collect(room, 1, cursor=cursor))
+    await settle()
+    await room.send("ann", one, "next")
+    assert (await asyncio.wait_for(reading, 1))[0] == ["next"]
+    only, _ = await collect(room, 5, channel_ids=[two])
+    assert only == [f"b{n}" for n in range(5)]
+
+
+async def test_a_foreign_cursor_is_refused(room: Room) -> None:
+    for cursor in ("x", "7.1", "1.ffff"):
+        await refused("CURSOR_EXPIRED", collect(room, 1, cursor=cursor))
