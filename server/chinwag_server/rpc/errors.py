@@ -110,9 +110,7 @@ class Refusal(Exception):
             packed.Pack(detail)  # type: ignore[arg-type]
             details.append(packed)
 
-        add(
-            error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
-        )
+        add(error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata))
         if self.retry_after is not None:
             retry = error_details_pb2.RetryInfo()
             retry.retry_delay.FromNanoseconds(int(self.retry_after * 1e9))

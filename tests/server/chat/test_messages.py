@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from chinwag.chat.v1 import message_pb2
 from chinwag_server.chat.entries import parse
@@ -113,15 +114,13 @@ async def test_a_deleted_message_counts_as_unread(room: Room) -> None:
 async def test_reactions_are_sets(room: Room) -> None:
     group = await room.group("ann", "bob")
     sent = await room.send("ann", group, "x")
-    for who in ("bob", "ann", "bob"):
-        answer = await room.call(who, "AddReaction", channel_id=group, message_id=sent, emoji="+1")
+    add, remove = "AddReaction", "RemoveReaction"
+    fields: dict[str, Any] = {"channel_id": group, "message_id": sent, "emoji": "+1"}
+    answer = [await room.call(who, add, **fields) for who in ("bob", "ann", "bob")][-1]
     assert [(g.emoji, g.count, list(g.user_ids)) for g in answer.message.reactions] == [
         ("+1", 2, ["bob", "ann"])
     ]
-    for _ in range(2):
-        answer = await room.call(
-            "bob", "RemoveReaction", channel_id=group, message_id=sent, emoji="+1"
-        )
+    answer = [await room.call("bob", remove, **fields) for _ in range(2)][-1]
     assert [(g.emoji, g.count, list(g.user_ids)) for g in answer.message.reactions] == [
         ("+1", 1, ["ann"])
     ]

@@ -22,7 +22,7 @@ from chinwag_server.chat.permissions import (
 from chinwag_server.rpc.errors import Refusal
 from tests.server.chat.rules import Room, refused
 
-ROLES = {OWNER: "own", ADMIN: "adm", MEMBER: "mem", READER: "rea"}
+ROLES: dict[int, str] = {OWNER: "own", ADMIN: "adm", MEMBER: "mem", READER: "rea"}
 
 
 async def channel_of(room: Room, kind: int) -> str:

@@ -163,8 +163,7 @@ async def test_threads_count_apart(room: Room) -> None:
 
 async def test_unread_is_arithmetic(room: Room) -> None:
     group = await room.group("ann", "bob")
-    for text in ("1", "2", "3"):
-        last = await room.send("ann", group, text)
+    last = [await room.send("ann", group, text) for text in ("1", "2", "3")][-1]
     view = await room.call("bob", "GetChannel", channel_id=group)
     assert view.channel.state.unread_count == 3
     await room.call("bob", "MarkRead", channel_id=group, read_id=last - 1)

@@ -21,6 +21,11 @@ _MEMBER = """m.user_id, m.role, m.join_id, m.join_time_us, m.ranges, m.read_id, 
 _OF_USER = """FROM members m CROSS JOIN channels c ON c.no = m.no
     CROSS JOIN heads h ON h.no = m.no WHERE m.user_id = ?"""
 
+_ONE_CHANNEL = (
+    f"SELECT {_CHANNEL} FROM channels c JOIN heads h ON h.no = c.no WHERE c.channel_id = ?"  # noqa: S608
+)
+_OF_CHANNEL = f"SELECT {_MEMBER} FROM members m WHERE m.no = ? "  # noqa: S608
+
 
 @lru_cache(4096)
 def unpack_ranges(packed: bytes) -> tuple[tuple[int, int], ...]:
@@ -40,8 +45,7 @@ class MemberReads:
 
     def channel(self, channel_id: str) -> ChannelRecord | None:
         row = self._connection.execute(
-            f"SELECT {_CHANNEL} FROM channels c JOIN heads h ON h.no = c.no"
-            " WHERE c.channel_id = ?",
+            _ONE_CHANNEL,
             (channel_id,),
         ).fetchone()
         return self._channel(row) if row else None
@@ -64,9 +68,7 @@ class MemberReads:
         number = self._numbers.find(self._connection, channel_id)
         if number is None:
             return []
-        rows = self._connection.execute(
-            f"SELECT {_MEMBER} FROM members m WHERE m.no = ? {where}", (number.no, *values)
-        )
+        rows = self._connection.execute(_OF_CHANNEL + where, (number.no, *values))
         return [_member(channel_id, row) for row in rows]
 
     def user_channels(
@@ -115,9 +117,7 @@ class MemberReads:
         ).fetchone()
         return int(count)
 
-    def _pairs(
-        self, text: str, values: Sequence[Any]
-    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+    def _pairs(self, text: str, values: Sequence[Any]) -> list[tuple[ChannelRecord, MemberRecord]]:
         return [
             (self._channel(row[:_CHANNEL_WIDTH]), _member(row[0], row[_CHANNEL_WIDTH:]))
             for row in self._connection.execute(text, values)

@@ -165,9 +165,7 @@ class LogReads:
         ).fetchone()
         return row is not None
 
-    def reaction_users(
-        self, channel_id: str, message_id: int, emoji: str, limit: int
-    ) -> list[str]:
+    def reaction_users(self, channel_id: str, message_id: int, emoji: str, limit: int) -> list[str]:
         no = self.number(channel_id)
         if no is None:
             return []

@@ -212,8 +212,8 @@ def migrate(
 def _statements(script: str) -> list[str]:
     # executescript() would commit first, and the step would not be one transaction.
     statements, begun = [], ""
-    for line in script.splitlines():
-        begun += line + "\n"
+    for part in script.split(";"):
+        begun += part + ";"
         if sqlite3.complete_statement(begun):
             statements.append(begun)
             begun = ""

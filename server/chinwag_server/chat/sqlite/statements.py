@@ -30,9 +30,7 @@ class ManyRows:
             (size, f"{before} VALUES {', '.join([row] * size)} {after}") for size in _SIZES
         ]
 
-    def run(
-        self, connection: sqlite3.Connection, values: Sequence[Any], *last: Any
-    ) -> int:
+    def run(self, connection: sqlite3.Connection, values: Sequence[Any], *last: Any) -> int:
         """Runs it over all rows.
 
         Args:
@@ -51,9 +49,7 @@ class ManyRows:
                 start, left = end, left - size
         return changed
 
-    def rows(
-        self, connection: sqlite3.Connection, values: Sequence[Any]
-    ) -> list[tuple[Any, ...]]:
+    def rows(self, connection: sqlite3.Connection, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Runs a query over all rows and gives what it finds."""
         width, start, left = self._width, 0, len(values) // self._width
         found: list[tuple[Any, ...]] = []

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from chinwag_server.chat.sqlite.channels import ChannelNumbers
 from chinwag_server.chat.sqlite.connection import open_reader, open_writer
@@ -75,6 +75,7 @@ class SqliteChatStore:
         self._pool: ThreadPoolExecutor | None = None
         self._local = threading.local()
         self._readers: list[_Reader] = []
+        self._closed = True
 
     @property
     def generation(self) -> int:
@@ -105,19 +106,17 @@ class SqliteChatStore:
         fsync_dir(self.path.parent)
         self._connection = connection
         self._inline = self._new_reader()
-        self._pool = ThreadPoolExecutor(
-            READ_THREADS, "chat-store-reader", self._start_reading
-        )
-        self._writer = Writer(
-            connection, self.numbers, self._stamp, self._finished, self._failed
-        )
+        self._pool = ThreadPoolExecutor(READ_THREADS, "chat-store-reader", self._start_reading)
+        self._writer = Writer(connection, self.numbers, self._stamp, self._finished, self._failed)
         self._writer.start()
+        self._closed = False
 
     async def close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is None:
+        if self._closed:
             return
-        await writer.stop()
+        self._closed = True
+        assert self._writer is not None
+        await self._writer.stop()
         assert self._pool is not None
         await asyncio.to_thread(self._pool.shutdown)
         for reader in self._readers:
@@ -130,10 +129,11 @@ class SqliteChatStore:
     # --- writes ---
 
     def submit(self, writes: Sequence[Write], done: Done) -> None:
-        if self._writer is None:
+        if self._closed:
             error = StoreUnavailable("the store is closed")
             asyncio.get_running_loop().call_soon(_call, done, 0, error)
             return
+        assert self._writer is not None
         size = backlog_bytes_of(writes)
         self._backlog_bytes += size
         self._writer.put(Submission(writes, done, size))
@@ -144,10 +144,14 @@ class SqliteChatStore:
         Raises:
             StoreUnavailable: It cannot be written.
         """
-        if self._writer is None:
+        if self._closed:
             raise StoreUnavailable("the store is closed")
+        assert self._writer is not None
         result: Result = await self._writer.run(job)
         return result
+
+    async def expire_requests(self, before_us: int, limit: int) -> int:
+        return await self.run_in_writer(lambda connection: expire(connection, before_us, limit))
 
     def _finished(self, batch: Sequence[Submission], stamp: int) -> None:
         self._stamp = stamp
@@ -155,9 +159,15 @@ class SqliteChatStore:
             self._backlog_bytes -= submission.size_bytes
             _call(submission.done, stamp, None)
 
-    def _failed(
-        self, writer: Writer, failures: Sequence[tuple[Submission, Exception]]
-    ) -> None: ...
+    def _failed(self, failures: Sequence[tuple[Submission, Exception]]) -> None:
+        assert self._writer is not None
+        while failures:
+            for submission, error in failures:
+                self._backlog_bytes -= submission.size_bytes
+                _call(submission.done, 0, error)
+            # What was submitted since, by those callbacks too, stands on what failed.
+            after = StoreUnavailable("a submission before this one failed")
+            failures = [(submission, after) for submission in self._writer.drain()]
 
     # --- point reads, on the loop ---
 
@@ -165,3 +175,134 @@ class SqliteChatStore:
     def _log(self) -> LogReads:
         assert self._inline is not None, "the store is not open"
         return self._inline.log
+
+    @property
+    def _members(self) -> MemberReads:
+        assert self._inline is not None, "the store is not open"
+        return self._inline.members
+
+    async def channel(self, channel_id: str) -> ChannelRecord | None:
+        return self._members.channel(channel_id)
+
+    async def member(self, channel_id: str, user_id: str) -> MemberRecord | None:
+        return self._members.member(channel_id, user_id)
+
+    async def entry(self, channel_id: str, entry_id: int) -> bytes | None:
+        return self._log.entry(channel_id, entry_id)
+
+    async def timeline_count(self, channel_id: str, entry_id: int) -> int:
+        return self._log.timeline_count(channel_id, entry_id)
+
+    async def message(self, channel_id: str, message_id: int) -> StoredMessage | None:
+        return self._log.message(channel_id, message_id)
+
+    async def has_reaction(
+        self, channel_id: str, message_id: int, emoji: str, user_id: str
+    ) -> bool:
+        return self._log.has_reaction(channel_id, message_id, emoji, user_id)
+
+    async def reaction_users(
+        self, channel_id: str, message_id: int, emoji: str, limit: int
+    ) -> list[str]:
+        return self._log.reaction_users(channel_id, message_id, emoji, limit)
+
+    async def mention_count(self, channel_id: str, user_id: str, after_id: int, to_id: int) -> int:
+        return self._log.mention_count(channel_id, user_id, after_id, to_id)
+
+    async def find_sends(self, keys: Sequence[tuple[str, str, bytes]]) -> list[StoredSend | None]:
+        return self._log.find_sends(keys)
+
+    async def find_request(self, scope: str, request_id: str) -> StoredRequest | None:
+        return self._log.find_request(scope, request_id)
+
+    # --- reads that can be long, in threads ---
+
+    def _new_reader(self) -> _Reader:
+        reader = _Reader(self)
+        self._readers.append(reader)
+        return reader
+
+    def _start_reading(self) -> None:
+        self._local.reader = self._new_reader()
+
+    async def _read(self, read: Callable[[_Reader], Result]) -> Result:
+        assert self._pool is not None, "the store is not open"
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, lambda: read(self._local.reader)
+        )
+
+    async def members(self, channel_id: str) -> list[MemberRecord]:
+        return await self._read(lambda r: r.members.members(channel_id))
+
+    async def member_page(
+        self, channel_id: str, after_user_id: str, limit: int
+    ) -> list[MemberRecord]:
+        return await self._read(lambda r: r.members.member_page(channel_id, after_user_id, limit))
+
+    async def user_channels(
+        self, user_id: str, since_stamp: int = 0
+    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+        return await self._read(lambda r: r.members.user_channels(user_id, since_stamp))
+
+    async def user_channel_page(
+        self,
+        user_id: str,
+        kinds: Sequence[int],
+        include_archived: bool,
+        after: tuple[bool, int, str] | None,
+        limit: int,
+    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+        return await self._read(
+            lambda r: r.members.user_channel_page(user_id, kinds, include_archived, after, limit)
+        )
+
+    async def count_user_channels(self, user_id: str) -> int:
+        return await self._read(lambda r: r.members.count_user_channels(user_id))
+
+    async def entries(
+        self, channel_id: str, after_id: int, to_id: int, limit: int, max_bytes: int
+    ) -> list[StoredEntry]:
+        return await self._read(
+            lambda r: r.log.entries(channel_id, after_id, to_id, limit, max_bytes)
+        )
+
+    async def entries_of_message(self, channel_id: str, message_id: int) -> list[StoredEntry]:
+        return await self._read(lambda r: r.log.entries_of_message(channel_id, message_id))
+
+    async def messages(
+        self,
+        channel_id: str,
+        ranges: Ranges,
+        *,
+        thread_root_id: int,
+        anchor: str,
+        anchor_id: int,
+        limit: int,
+        max_bytes: int,
+    ) -> MessagePage:
+        return await self._read(
+            lambda r: r.log.messages(
+                channel_id, ranges, thread_root_id, anchor, anchor_id, limit, max_bytes
+            )
+        )
+
+    async def last_messages(self, wanted: Sequence[tuple[str, int]]) -> dict[str, StoredMessage]:
+        return await self._read(lambda r: r.log.last_messages(wanted))
+
+    async def messages_of_sender(
+        self, sender_id: str, after: tuple[str, int], limit: int
+    ) -> list[tuple[str, int]]:
+        return await self._read(lambda r: r.log.messages_of_sender(sender_id, after, limit))
+
+    async def feed(self, after_stamp: int, limit: int) -> list[FeedRange]:
+        # Not beyond what is finished: a cursor above `stamp` would be taken for a foreign one.
+        to_stamp = self._stamp
+        return await self._read(lambda r: r.log.feed(after_stamp, to_stamp, limit))
+
+
+def _call(done: Done, stamp: int, error: Exception | None) -> None:
+    try:
+        done(stamp, error)
+    except Exception:
+        # The others of the commit have to hear of it all the same.
+        log.exception("a done callback failed")

@@ -10,9 +10,9 @@ from itertools import chain
 from typing import Any
 
 from chinwag.chat.v1 import channel_pb2
+from chinwag_server.chat.sqlite import rows
 from chinwag_server.chat.sqlite.channels import ChannelNumber, ChannelNumbers
 from chinwag_server.chat.sqlite.schema import ENTRY_BITS, MAX_CHANNEL_NO, MAX_ENTRY_ID
-from chinwag_server.chat.sqlite.statements import ManyRows
 from chinwag_server.chat.store import (
     AppendEntry,
     DeleteReactions,
@@ -30,69 +30,6 @@ from chinwag_server.chat.store import (
 
 _MESSAGE_SENT = EntryKind.MESSAGE_SENT
 _BROADCAST = channel_pb2.CHANNEL_KIND_BROADCAST
-
-_CHANNELS = ManyRows(
-    "INSERT INTO channels (no, channel_id, kind, member_count, deleted, settings)",
-    6,
-    "ON CONFLICT (no) DO UPDATE SET kind = excluded.kind, member_count = excluded.member_count,"
-    " deleted = excluded.deleted, settings = excluded.settings",
-)
-_NEW_HEADS = ManyRows(
-    "INSERT INTO heads (no, head_id, head_count, head_time_us, last_message_id, entry_stamp,"
-    " receipt_stamp)",
-    7,
-)
-# The head moves only from where the first entry of the batch expects it.
-_HEADS = ManyRows(
-    "WITH new (no, base_id, head_id, head_count, head_time_us, last_message_id, receipt_stamp,"
-    " entry_stamp) AS (",
-    8,
-    ") UPDATE heads SET head_id = new.head_id, head_count = new.head_count,"
-    " head_time_us = new.head_time_us,"
-    " last_message_id = max(heads.last_message_id, new.last_message_id),"
-    " receipt_stamp = max(heads.receipt_stamp, new.receipt_stamp), entry_stamp = new.entry_stamp"
-    " FROM new WHERE heads.no = new.no AND heads.head_id = new.base_id",
-)
-_RECEIPTS = ManyRows(
-    "WITH new (no, stamp) AS (",
-    2,
-    ") UPDATE heads SET receipt_stamp = new.stamp FROM new WHERE heads.no = new.no",
-)
-_ENTRIES = ManyRows(
-    "INSERT INTO entries (key, kind, timeline_count, time_us, thread_key, message_key, redacted,"
-    " sender_id, payload)",
-    9,
-)
-_SENDS = ManyRows(
-    "INSERT INTO sends (client_message_id, no, sender_id, message_id, time_us, content_hash)", 6
-)
-_MEMBERS = ManyRows(
-    "INSERT INTO members (no, user_id, role, join_id, join_time_us, read_id, read_count,"
-    " delivered_id, archived, pinned, stamp, ranges, preferences)",
-    13,
-    "ON CONFLICT (no, user_id) DO UPDATE SET role = excluded.role, join_id = excluded.join_id,"
-    " join_time_us = excluded.join_time_us, read_id = excluded.read_id,"
-    " read_count = excluded.read_count, delivered_id = excluded.delivered_id,"
-    " archived = excluded.archived, pinned = excluded.pinned, stamp = excluded.stamp,"
-    " ranges = excluded.ranges, preferences = excluded.preferences",
-)
-_MESSAGES = ManyRows(
-    "INSERT INTO messages (key, content_key, state)",
-    3,
-    "ON CONFLICT (key) DO UPDATE SET content_key = excluded.content_key, state = excluded.state",
-)
-_MENTIONS = ManyRows("INSERT INTO mentions (user_id, key)", 2, "ON CONFLICT DO NOTHING")
-_REACTIONS = ManyRows(
-    "INSERT INTO reactions (key, emoji, user_id, entry_id)",
-    4,
-    "ON CONFLICT (key, emoji, user_id) DO UPDATE SET entry_id = excluded.entry_id",
-)
-_REQUESTS = ManyRows(
-    "INSERT INTO requests (scope, request_id, time_us, content_hash, response)",
-    5,
-    "ON CONFLICT (scope, request_id) DO UPDATE SET time_us = excluded.time_us,"
-    " content_hash = excluded.content_hash, response = excluded.response",
-)
 
 
 @lru_cache(4096)  # nearly all members have the same few
@@ -120,9 +57,7 @@ class Transaction:
         stamp: Of this commit.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, numbers: ChannelNumbers, stamp: int
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, numbers: ChannelNumbers, stamp: int) -> None:
         self._connection = connection
         self._numbers = numbers
         self._stamp = stamp
@@ -168,7 +103,6 @@ class Transaction:
             WriteRefused: It names a channel that is not there, or an entry out of turn. The
                 transaction is void then.
         """
-        created = self.created
         for write in writes:
             if type(write) is PutChannel:
                 self._put_channel(write)
@@ -180,7 +114,6 @@ class Transaction:
                 self._put_member(write)  # type: ignore[arg-type]
             elif kind is not PutChannel:
                 self._put_other(write)
-        assert created is self.created
 
     def _number(self, channel_id: str) -> ChannelNumber:
         number = self._seen.get(channel_id)
@@ -329,42 +262,42 @@ class Transaction:
         """
         connection, stamp = self._connection, self._stamp
         if self._channels:
-            _CHANNELS.run(connection, list(chain.from_iterable(self._channels.values())))
+            rows.CHANNELS.run(connection, list(chain.from_iterable(self._channels.values())))
         if self.created:
             zeros = [v for number in self.created.values() for v in (number.no, 0, 0, 0, 0, 0, 0)]
-            _NEW_HEADS.run(connection, zeros)
+            rows.NEW_HEADS.run(connection, zeros)
         if self._heads:
             self._move_heads()
-            _ENTRIES.run(connection, self._entries)
+            rows.ENTRIES.run(connection, self._entries)
             feed = chain.from_iterable((no, h.base_id + 1, h.id) for no, h in self._heads.items())
             connection.execute(
                 "INSERT INTO feed (stamp, ranges) VALUES (?, ?)",
                 (stamp, struct.pack(f"<{3 * len(self._heads)}q", *feed)),
             )
         if self._sends:
-            _SENDS.run(connection, self._sends)
+            rows.SENDS.run(connection, self._sends)
         if self._members:
-            _MEMBERS.run(connection, list(chain.from_iterable(self._members.values())))
+            rows.MEMBERS.run(connection, list(chain.from_iterable(self._members.values())))
         quiet = [v for no in self._receipts if no not in self._heads for v in (no, stamp)]
         if quiet:
-            _RECEIPTS.run(connection, quiet)
+            rows.RECEIPTS.run(connection, quiet)
         if self._messages:
-            _MESSAGES.run(connection, list(chain.from_iterable(self._messages.values())))
+            rows.MESSAGES.run(connection, list(chain.from_iterable(self._messages.values())))
         if self._redactions:
             self._redact()
         if self._wiped or self._reactions:
             self._react()
         if self._mentions:
-            _MENTIONS.run(connection, self._mentions)
+            rows.MENTIONS.run(connection, self._mentions)
         if self._requests:
-            _REQUESTS.run(connection, list(chain.from_iterable(self._requests.values())))
+            rows.REQUESTS.run(connection, list(chain.from_iterable(self._requests.values())))
         connection.execute("UPDATE store SET stamp = ?", (stamp,))
 
     def _move_heads(self) -> None:
-        rows: list[Any] = []
+        moves: list[Any] = []
         for no, head in self._heads.items():
             receipt = self._stamp if no in self._receipts else 0
-            rows += (
+            moves += (
                 no,
                 head.base_id,
                 head.id,
@@ -374,7 +307,7 @@ class Transaction:
                 receipt,
                 self._stamp,
             )
-        if _HEADS.run(self._connection, rows) != len(self._heads):
+        if rows.HEADS.run(self._connection, moves) != len(self._heads):
             raise WriteRefused("an entry is not the one after its channel's stored head")
 
     def _redact(self) -> None:
@@ -401,4 +334,4 @@ class Transaction:
             for value in (*reaction, entry_id)
         ]
         if given:
-            _REACTIONS.run(connection, given)
+            rows.REACTIONS.run(connection, given)

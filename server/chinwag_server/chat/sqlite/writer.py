@@ -6,13 +6,14 @@ import asyncio
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from chinwag_server.chat.sqlite.channels import ChannelNumbers
+from chinwag_server.chat.sqlite.checkpoints import Checkpoints
+from chinwag_server.chat.sqlite.schema import PAGE_SIZE
 from chinwag_server.chat.sqlite.transaction import Transaction
 from chinwag_server.chat.store import Done, StoreUnavailable, Write, WriteRefused
 
@@ -21,13 +22,6 @@ log = logging.getLogger(__name__)
 # A commit is bounded so that its first submission does not wait for its last.
 MAX_BATCH = 256
 MAX_BATCH_BYTES = 8 << 20
-
-CHECKPOINT_PAGES = 4_000
-MAX_WAL_PAGES = 100_000
-# Redacted bytes are in the write-ahead log and the file until a checkpoint has gone through.
-SCRUB_AFTER_S = 0.05
-SCRUB_RETRY_S = 0.5
-SCRUB_BUSY_MS = 20
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,8 +76,7 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._thread = threading.Thread(target=self._main, name="chat-store-writer", daemon=True)
-        self._unchecked_pages = 0
-        self._scrub_at: float | None = None
+        self._checkpoints = Checkpoints(connection)
         self._healthy = True
 
     # --- on the event loop ---
@@ -151,8 +144,8 @@ class Writer:
                     self._work(item)
                 elif item is not None:
                     break
-                self._maintain()
-            self._checkpoint("TRUNCATE")
+                self._checkpoints.run_due()
+            self._checkpoints.finish()
         except _LoopGone:
             log.error("the event loop ended before the store was closed")
             return
@@ -164,10 +157,8 @@ class Writer:
         if self._held is not None:
             item, self._held = self._held, None
             return item
-        if self._scrub_at is None:
-            return self._queue.get()
         try:
-            return self._queue.get(timeout=max(0.0, self._scrub_at - time.monotonic()))
+            return self._queue.get(timeout=self._checkpoints.due_in_s())
         except Empty:
             return None
 
@@ -190,20 +181,22 @@ class Writer:
         if error is None:
             self._call(self._finished, batch, self._stamp)
             return
-        failed_from = 0
+        rest = batch
         if isinstance(error, WriteRefused) and len(batch) > 1:
             # One of them is at fault: the others need not suffer for it. Those before it are
             # stored one by one, and it is found.
-            for failed_from, submission in enumerate(batch):
+            rest = []
+            for place, submission in enumerate(batch):
                 error = self._commit([submission])
                 if error is not None:
+                    rest = batch[place:]
                     break
                 self._call(self._finished, [submission], self._stamp)
-            if error is None:
-                return
-        failures: list[tuple[Submission, Exception]] = [(batch[failed_from], error)]
+        if error is None:
+            return
+        failures: list[tuple[Submission, Exception]] = [(rest[0], error)]
         after = StoreUnavailable(f"a submission before this one failed: {error}")
-        failures += [(submission, after) for submission in batch[failed_from + 1 :]]
+        failures += [(submission, after) for submission in rest[1:]]
         # The fence: what is queued was decided on top of what failed. The loop fails all of it
         # before anything else is written.
         self._lifted.clear()
@@ -227,9 +220,8 @@ class Writer:
             return self._explain(error)
         self._stamp += 1
         self._numbers.add(transaction.created)
-        self._unchecked_pages += transaction.rows + sum(s.size_bytes for s in batch) // 4096
-        if transaction.redacts and self._scrub_at is None:
-            self._scrub_at = time.monotonic() + SCRUB_AFTER_S
+        pages = transaction.rows + sum(s.size_bytes for s in batch) // PAGE_SIZE
+        self._checkpoints.committed(pages, scrub=transaction.redacts)
         if not self._healthy:
             self._healthy = True
             log.warning("the chat store writes again")
@@ -270,34 +262,6 @@ class Writer:
             return StoreUnavailable(f"the chat store cannot write: {error}")
         log.error("a submission that cannot be stored", exc_info=error)
         return WriteRefused(f"it cannot be stored: {error!r}")
-
-    def _maintain(self) -> None:
-        if self._scrub_at is not None and time.monotonic() >= self._scrub_at:
-            done = self._checkpoint("TRUNCATE")
-            self._scrub_at = None if done else time.monotonic() + SCRUB_RETRY_S
-        elif self._unchecked_pages >= CHECKPOINT_PAGES:
-            self._checkpoint("PASSIVE")
-
-    def _checkpoint(self, mode: str) -> bool:
-        """Moves the write-ahead log into the file; whether all of it went.
-
-        Here and not inside COMMIT, whose submissions would wait for it.
-        """
-        connection = self._connection
-        try:
-            if mode == "TRUNCATE":
-                connection.execute(f"PRAGMA busy_timeout = {SCRUB_BUSY_MS}")
-            row = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-            if mode == "PASSIVE" and row[1] > MAX_WAL_PAGES:
-                # Readers without a pause kept the log from starting over.
-                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-        except sqlite3.Error as error:
-            log.warning("the chat store's log could not be moved into its file yet: %s", error)
-            return False
-        finally:
-            connection.execute("PRAGMA busy_timeout = 5000")
-        self._unchecked_pages = 0
-        return mode == "TRUNCATE" and row[0] == 0 and row[1] <= 0
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         assert self._loop is not None

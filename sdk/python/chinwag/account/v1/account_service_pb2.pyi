@@ -213,27 +213,31 @@ Global___LogOutResponse: _TypeAlias = LogOutResponse  # noqa: Y015
 
 @_typing.final
 class RefreshTokenRequest(_message.Message):
-    """RefreshTokenRequest carries the refresh token. It needs no request_id: the
-    rule of reuse in RefreshToken covers repeats.
+    """RefreshTokenRequest carries the refresh token. The rule of reuse in
+    RefreshToken covers repeats.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
     """The newest refresh token that the device has, at most 512 bytes."""
     device_id: _builtins.str
     """The device that the token was given to."""
+    request_id: _builtins.str
+    """As in every call that changes something, at most 64 bytes; not looked at."""
     def __init__(
         self,
         *,
         refresh_token: _builtins.str = ...,
         device_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "refresh_token", b"refresh_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "refresh_token", b"refresh_token", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,14 +29,18 @@ class AccountServiceStub:
     """AccountService holds users: who they are, on which devices they are logged
     in, whom they know, and what a team's backend may do with them.
 
-    RequestId. A call that changes something takes a request_id. Within 30 days a
-    repeat by the same caller gets the same answer and changes nothing; a repeat
-    with other content is refused with ID_REUSED. Its scope is the caller and the
-    method; for SignUp and LogIn, the username and the method. Passwords and
-    tokens are neither compared nor kept for it: a repeated SignUp, LogIn or
-    IssueUserToken names the same device and, until its refresh token is first
-    used, gives the same refresh token with a fresh access token; after that it
-    is a new login.
+    RequestId. A call that changes something takes a request_id, best a random
+    UUID, drawn anew for each call and kept over its retries. Its scope is the
+    user whom the call is about (with an API key on behalf of nobody, the key) and
+    the caller; for SignUp and LogIn, the username. Within 30 days a repeat gets
+    the same answer and changes nothing; a repeat with other content is refused
+    with ID_REUSED. A call that was refused is not remembered: its repeat is tried
+    anew. Passwords and tokens are not kept for it: a repeated SignUp or LogIn has
+    to prove the password like any login. It, and a repeated IssueUserToken, names
+    the same device and, until its refresh token is first used, gives the same
+    refresh token with a fresh access token; after that it is a new login.
+
+    Pages are as in ChatService.
 
     On behalf. With an API key, the metadata "chinwag-on-behalf-of" names the
     user for whom a method is called; the key needs the method's scope. Methods
@@ -231,14 +235,18 @@ class AccountServiceServicer:
     """AccountService holds users: who they are, on which devices they are logged
     in, whom they know, and what a team's backend may do with them.
 
-    RequestId. A call that changes something takes a request_id. Within 30 days a
-    repeat by the same caller gets the same answer and changes nothing; a repeat
-    with other content is refused with ID_REUSED. Its scope is the caller and the
-    method; for SignUp and LogIn, the username and the method. Passwords and
-    tokens are neither compared nor kept for it: a repeated SignUp, LogIn or
-    IssueUserToken names the same device and, until its refresh token is first
-    used, gives the same refresh token with a fresh access token; after that it
-    is a new login.
+    RequestId. A call that changes something takes a request_id, best a random
+    UUID, drawn anew for each call and kept over its retries. Its scope is the
+    user whom the call is about (with an API key on behalf of nobody, the key) and
+    the caller; for SignUp and LogIn, the username. Within 30 days a repeat gets
+    the same answer and changes nothing; a repeat with other content is refused
+    with ID_REUSED. A call that was refused is not remembered: its repeat is tried
+    anew. Passwords and tokens are not kept for it: a repeated SignUp or LogIn has
+    to prove the password like any login. It, and a repeated IssueUserToken, names
+    the same device and, until its refresh token is first used, gives the same
+    refresh token with a fresh access token; after that it is a new login.
+
+    Pages are as in ChatService.
 
     On behalf. With an API key, the metadata "chinwag-on-behalf-of" names the
     user for whom a method is called; the key needs the method's scope. Methods
@@ -283,8 +291,8 @@ class AccountServiceServicer:
         """Gives the next pair of tokens for a refresh token, which is thereby used
         up. The used token, sent again by the same device within 60 seconds (a
         server setting) and before the new refresh token was used, gets the same
-        new refresh token once more: an answer that was lost does no harm. Any
-        other reuse is taken for a theft: the whole session is revoked.
+        new pair again: an answer that was lost does no harm. Any other reuse is
+        taken for a theft: the whole session is revoked.
         Errors: TOKEN_INVALID, TOKEN_EXPIRED, SESSION_REVOKED,
         REFRESH_TOKEN_REUSED, BANNED.
         """
@@ -472,8 +480,9 @@ class AccountServiceServicer:
     def DeleteAccount(self, request, context):
         """Deletes the caller's account for good: sessions end, friendships, requests,
         blocks, push targets and the profile go, memberships end, the username
-        becomes free, the id does not. The user's messages are redacted or kept
-        without a name, as the team's setting says. When it answers, nobody can log
+        becomes free, the id does not. The user's messages are redacted or kept, as
+        the team's setting says; their sender's id stays, and stands for nobody that
+        could be named. When it answers, nobody can log
         in any more; the rest is finished in the background, durably.
         Errors: CREDENTIALS_INVALID, LOGIN_THROTTLED.
         """
@@ -754,14 +763,18 @@ class AccountService:
     """AccountService holds users: who they are, on which devices they are logged
     in, whom they know, and what a team's backend may do with them.
 
-    RequestId. A call that changes something takes a request_id. Within 30 days a
-    repeat by the same caller gets the same answer and changes nothing; a repeat
-    with other content is refused with ID_REUSED. Its scope is the caller and the
-    method; for SignUp and LogIn, the username and the method. Passwords and
-    tokens are neither compared nor kept for it: a repeated SignUp, LogIn or
-    IssueUserToken names the same device and, until its refresh token is first
-    used, gives the same refresh token with a fresh access token; after that it
-    is a new login.
+    RequestId. A call that changes something takes a request_id, best a random
+    UUID, drawn anew for each call and kept over its retries. Its scope is the
+    user whom the call is about (with an API key on behalf of nobody, the key) and
+    the caller; for SignUp and LogIn, the username. Within 30 days a repeat gets
+    the same answer and changes nothing; a repeat with other content is refused
+    with ID_REUSED. A call that was refused is not remembered: its repeat is tried
+    anew. Passwords and tokens are not kept for it: a repeated SignUp or LogIn has
+    to prove the password like any login. It, and a repeated IssueUserToken, names
+    the same device and, until its refresh token is first used, gives the same
+    refresh token with a fresh access token; after that it is a new login.
+
+    Pages are as in ChatService.
 
     On behalf. With an API key, the metadata "chinwag-on-behalf-of" names the
     user for whom a method is called; the key needs the method's scope. Methods

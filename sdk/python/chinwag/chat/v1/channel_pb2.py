@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63hinwag/chat/v1/channel.proto\x12\x0f\x63hinwag.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x05\n\x07\x43hannel\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.chinwag.chat.v1.ChannelKindR\x04kind\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x04 \x01(\tR\x0b\x64\x65scription\x12\x1d\n\navatar_url\x18\x05 \x01(\tR\tavatarUrl\x12\x42\n\x08metadata\x18\x06 \x03(\x0b\x32&.chinwag.chat.v1.Channel.MetadataEntryR\x08metadata\x12\x1b\n\tis_public\x18\x07 \x01(\x08R\x08isPublic\x12Q\n\x12history_visibility\x18\x08 \x01(\x0e\x32\".chinwag.chat.v1.HistoryVisibilityR\x11historyVisibility\x12;\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x1d\n\ncreator_id\x18\n \x01(\tR\tcreatorId\x12;\n\x0b\x64\x65lete_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ndeleteTime\x12!\n\x0cmember_count\x18\x0c \x01(\x03R\x0bmemberCount\x12\x1e\n\ngeneration\x18\r \x01(\x03R\ngeneration\x12\x17\n\x07head_id\x18\x0e \x01(\x03R\x06headId\x12\x1d\n\nhead_count\x18\x0f \x01(\x03R\theadCount\x12&\n\x0f\x64irect_user_ids\x18\x10 \x03(\tR\rdirectUserIds\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xa4\x01\n\x06Member\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12/\n\x04role\x18\x02 \x01(\x0e\x32\x1b.chinwag.chat.v1.MemberRoleR\x04role\x12\x37\n\tjoin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08joinTime\x12\x17\n\x07join_id\x18\x04 \x01(\x03R\x06joinId\"\x85\x02\n\x12\x43hannelPreferences\x12[\n\x12notification_level\x18\x01 \x01(\x0e\x32\".chinwag.chat.v1.NotificationLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x11notificationLevel\x12\x39\n\nmute_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tmuteUntil\x12\x1a\n\x08\x61rchived\x18\x03 \x01(\x08R\x08\x61rchived\x12\x16\n\x06pinned\x18\x04 \x01(\x08R\x06pinned\x12#\n\rmarked_unread\x18\x05 \x01(\x08R\x0cmarkedUnread\"\xcf\x02\n\x0c\x43hannelState\x12\x1d\n\nchannel_id\x18\x01 \x01(\tR\tchannelId\x12\x17\n\x07read_id\x18\x02 \x01(\x03R\x06readId\x12!\n\x0c\x64\x65livered_id\x18\x03 \x01(\x03R\x0b\x64\x65liveredId\x12!\n\x0cunread_count\x18\x04 \x01(\x03R\x0bunreadCount\x12\x30\n\x14unread_mention_count\x18\x05 \x01(\x03R\x12unreadMentionCount\x12\x45\n\x0bpreferences\x18\x06 \x01(\x0b\x32#.chinwag.chat.v1.ChannelPreferencesR\x0bpreferences\x12\x17\n\x07head_id\x18\x07 \x01(\x03R\x06headId\x12/\n\x04role\x18\x08 \x01(\x0e\x32\x1b.chinwag.chat.v1.MemberRoleR\x04role\"}\n\x07Receipt\x12\x1d\n\nchannel_id\x18\x01 \x01(\tR\tchannelId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12!\n\x0c\x64\x65livered_id\x18\x03 \x01(\x03R\x0b\x64\x65liveredId\x12\x17\n\x07read_id\x18\x04 \x01(\x03R\x06readId\"k\n\x06\x43ursor\x12(\n\nchannel_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\tchannelId\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\x12\x17\n\x02id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x02id*x\n\x0b\x43hannelKind\x12\x1c\n\x18\x43HANNEL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANNEL_KIND_DIRECT\x10\x01\x12\x16\n\x12\x43HANNEL_KIND_GROUP\x10\x02\x12\x1a\n\x16\x43HANNEL_KIND_BROADCAST\x10\x03*y\n\x11HistoryVisibility\x12\"\n\x1eHISTORY_VISIBILITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16HISTORY_VISIBILITY_ALL\x10\x01\x12$\n HISTORY_VISIBILITY_SINCE_JOINING\x10\x02*\x87\x01\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MEMBER_ROLE_OWNER\x10\x01\x12\x15\n\x11MEMBER_ROLE_ADMIN\x10\x02\x12\x16\n\x12MEMBER_ROLE_MEMBER\x10\x03\x12\x16\n\x12MEMBER_ROLE_READER\x10\x04*\x91\x01\n\x11NotificationLevel\x12\"\n\x1eNOTIFICATION_LEVEL_UNSPECIFIED\x10\x00\x12\x1a\n\x16NOTIFICATION_LEVEL_ALL\x10\x01\x12\x1f\n\x1bNOTIFICATION_LEVEL_MENTIONS\x10\x02\x12\x1b\n\x17NOTIFICATION_LEVEL_NONE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63hinwag/chat/v1/channel.proto\x12\x0f\x63hinwag.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x05\n\x07\x43hannel\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.chinwag.chat.v1.ChannelKindR\x04kind\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x04 \x01(\tR\x0b\x64\x65scription\x12\x1d\n\navatar_url\x18\x05 \x01(\tR\tavatarUrl\x12\x42\n\x08metadata\x18\x06 \x03(\x0b\x32&.chinwag.chat.v1.Channel.MetadataEntryR\x08metadata\x12\x1b\n\tis_public\x18\x07 \x01(\x08R\x08isPublic\x12Q\n\x12history_visibility\x18\x08 \x01(\x0e\x32\".chinwag.chat.v1.HistoryVisibilityR\x11historyVisibility\x12;\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x1d\n\ncreator_id\x18\n \x01(\tR\tcreatorId\x12;\n\x0b\x64\x65lete_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ndeleteTime\x12!\n\x0cmember_count\x18\x0c \x01(\x03R\x0bmemberCount\x12\x1e\n\ngeneration\x18\r \x01(\x03R\ngeneration\x12\x17\n\x07head_id\x18\x0e \x01(\x03R\x06headId\x12\x1d\n\nhead_count\x18\x0f \x01(\x03R\theadCount\x12&\n\x0f\x64irect_user_ids\x18\x10 \x03(\tR\rdirectUserIds\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xa4\x01\n\x06Member\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12/\n\x04role\x18\x02 \x01(\x0e\x32\x1b.chinwag.chat.v1.MemberRoleR\x04role\x12\x37\n\tjoin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08joinTime\x12\x17\n\x07join_id\x18\x04 \x01(\x03R\x06joinId\"\x98\x02\n\x12\x43hannelPreferences\x12[\n\x12notification_level\x18\x01 \x01(\x0e\x32\".chinwag.chat.v1.NotificationLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x11notificationLevel\x12L\n\nmute_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x11\xbaH\x0e\xb2\x01\x0b\"\x07\x08\xff\x82\xd1\xff\xaf\x07\x32\x00R\tmuteUntil\x12\x1a\n\x08\x61rchived\x18\x03 \x01(\x08R\x08\x61rchived\x12\x16\n\x06pinned\x18\x04 \x01(\x08R\x06pinned\x12#\n\rmarked_unread\x18\x05 \x01(\x08R\x0cmarkedUnread\"\xee\x02\n\x0c\x43hannelState\x12\x1d\n\nchannel_id\x18\x01 \x01(\tR\tchannelId\x12\x17\n\x07read_id\x18\x02 \x01(\x03R\x06readId\x12!\n\x0c\x64\x65livered_id\x18\x03 \x01(\x03R\x0b\x64\x65liveredId\x12!\n\x0cunread_count\x18\x04 \x01(\x03R\x0bunreadCount\x12\x30\n\x14unread_mention_count\x18\x05 \x01(\x03R\x12unreadMentionCount\x12\x45\n\x0bpreferences\x18\x06 \x01(\x0b\x32#.chinwag.chat.v1.ChannelPreferencesR\x0bpreferences\x12\x17\n\x07head_id\x18\x07 \x01(\x03R\x06headId\x12/\n\x04role\x18\x08 \x01(\x0e\x32\x1b.chinwag.chat.v1.MemberRoleR\x04role\x12\x1d\n\nread_count\x18\t \x01(\x03R\treadCount\"}\n\x07Receipt\x12\x1d\n\nchannel_id\x18\x01 \x01(\tR\tchannelId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12!\n\x0c\x64\x65livered_id\x18\x03 \x01(\x03R\x0b\x64\x65liveredId\x12\x17\n\x07read_id\x18\x04 \x01(\x03R\x06readId\"k\n\x06\x43ursor\x12(\n\nchannel_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04 \x01(@R\tchannelId\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\x12\x17\n\x02id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x02id*x\n\x0b\x43hannelKind\x12\x1c\n\x18\x43HANNEL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANNEL_KIND_DIRECT\x10\x01\x12\x16\n\x12\x43HANNEL_KIND_GROUP\x10\x02\x12\x1a\n\x16\x43HANNEL_KIND_BROADCAST\x10\x03*y\n\x11HistoryVisibility\x12\"\n\x1eHISTORY_VISIBILITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16HISTORY_VISIBILITY_ALL\x10\x01\x12$\n HISTORY_VISIBILITY_SINCE_JOINING\x10\x02*\x87\x01\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MEMBER_ROLE_OWNER\x10\x01\x12\x15\n\x11MEMBER_ROLE_ADMIN\x10\x02\x12\x16\n\x12MEMBER_ROLE_MEMBER\x10\x03\x12\x16\n\x12MEMBER_ROLE_READER\x10\x04*\x91\x01\n\x11NotificationLevel\x12\"\n\x1eNOTIFICATION_LEVEL_UNSPECIFIED\x10\x00\x12\x1a\n\x16NOTIFICATION_LEVEL_ALL\x10\x01\x12\x1f\n\x1bNOTIFICATION_LEVEL_MENTIONS\x10\x02\x12\x1b\n\x17NOTIFICATION_LEVEL_NONE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,18 +37,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHANNEL_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_CHANNELPREFERENCES'].fields_by_name['notification_level']._loaded_options = None
   _globals['_CHANNELPREFERENCES'].fields_by_name['notification_level']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_CHANNELPREFERENCES'].fields_by_name['mute_until']._loaded_options = None
+  _globals['_CHANNELPREFERENCES'].fields_by_name['mute_until']._serialized_options = b'\272H\016\262\001\013\"\007\010\377\202\321\377\257\0072\000'
   _globals['_CURSOR'].fields_by_name['channel_id']._loaded_options = None
   _globals['_CURSOR'].fields_by_name['channel_id']._serialized_options = b'\272H\006r\004 \001(@'
   _globals['_CURSOR'].fields_by_name['id']._loaded_options = None
   _globals['_CURSOR'].fields_by_name['id']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_CHANNELKIND']._serialized_start=1837
-  _globals['_CHANNELKIND']._serialized_end=1957
-  _globals['_HISTORYVISIBILITY']._serialized_start=1959
-  _globals['_HISTORYVISIBILITY']._serialized_end=2080
-  _globals['_MEMBERROLE']._serialized_start=2083
-  _globals['_MEMBERROLE']._serialized_end=2218
-  _globals['_NOTIFICATIONLEVEL']._serialized_start=2221
-  _globals['_NOTIFICATIONLEVEL']._serialized_end=2366
+  _globals['_CHANNELKIND']._serialized_start=1887
+  _globals['_CHANNELKIND']._serialized_end=2007
+  _globals['_HISTORYVISIBILITY']._serialized_start=2009
+  _globals['_HISTORYVISIBILITY']._serialized_end=2130
+  _globals['_MEMBERROLE']._serialized_start=2133
+  _globals['_MEMBERROLE']._serialized_end=2268
+  _globals['_NOTIFICATIONLEVEL']._serialized_start=2271
+  _globals['_NOTIFICATIONLEVEL']._serialized_end=2416
   _globals['_CHANNEL']._serialized_start=113
   _globals['_CHANNEL']._serialized_end=830
   _globals['_CHANNEL_METADATAENTRY']._serialized_start=771
@@ -56,11 +58,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMBER']._serialized_start=833
   _globals['_MEMBER']._serialized_end=997
   _globals['_CHANNELPREFERENCES']._serialized_start=1000
-  _globals['_CHANNELPREFERENCES']._serialized_end=1261
-  _globals['_CHANNELSTATE']._serialized_start=1264
-  _globals['_CHANNELSTATE']._serialized_end=1599
-  _globals['_RECEIPT']._serialized_start=1601
-  _globals['_RECEIPT']._serialized_end=1726
-  _globals['_CURSOR']._serialized_start=1728
-  _globals['_CURSOR']._serialized_end=1835
+  _globals['_CHANNELPREFERENCES']._serialized_end=1280
+  _globals['_CHANNELSTATE']._serialized_start=1283
+  _globals['_CHANNELSTATE']._serialized_end=1649
+  _globals['_RECEIPT']._serialized_start=1651
+  _globals['_RECEIPT']._serialized_end=1776
+  _globals['_CURSOR']._serialized_start=1778
+  _globals['_CURSOR']._serialized_end=1885
 # @@protoc_insertion_point(module_scope)

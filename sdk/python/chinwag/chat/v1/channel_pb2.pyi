@@ -33,8 +33,9 @@ class _ChannelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelKi
     CHANNEL_KIND_GROUP: _ChannelKind.ValueType  # 2
     """Up to 100 members (a server setting), each of whom gets every entry."""
     CHANNEL_KIND_BROADCAST: _ChannelKind.ValueType  # 3
-    """Any number of members, most of whom read. Joins and leaves are no entries,
-    there are no receipts, and entries go to the devices that look.
+    """Any number of members, most of whom read. Joins, leaves and removals are no
+    entries (only the user's own ChannelState tells of them), there are no
+    receipts, and entries go to the devices that look.
     """
 
 class ChannelKind(_ChannelKind, metaclass=_ChannelKindEnumTypeWrapper):
@@ -49,8 +50,9 @@ CHANNEL_KIND_DIRECT: ChannelKind.ValueType  # 1
 CHANNEL_KIND_GROUP: ChannelKind.ValueType  # 2
 """Up to 100 members (a server setting), each of whom gets every entry."""
 CHANNEL_KIND_BROADCAST: ChannelKind.ValueType  # 3
-"""Any number of members, most of whom read. Joins and leaves are no entries,
-there are no receipts, and entries go to the devices that look.
+"""Any number of members, most of whom read. Joins, leaves and removals are no
+entries (only the user's own ChannelState tells of them), there are no
+receipts, and entries go to the devices that look.
 """
 Global___ChannelKind: _TypeAlias = ChannelKind  # noqa: Y015
 
@@ -121,7 +123,9 @@ class _NotificationLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Not
     NOTIFICATION_LEVEL_ALL: _NotificationLevel.ValueType  # 1
     """Every message."""
     NOTIFICATION_LEVEL_MENTIONS: _NotificationLevel.ValueType  # 2
-    """Those that mention the user, or answer them."""
+    """Those that mention the user, or answer them. In broadcast channels the same
+    as NONE: there, only ALL is pushed.
+    """
     NOTIFICATION_LEVEL_NONE: _NotificationLevel.ValueType  # 3
     """None."""
 
@@ -133,7 +137,9 @@ NOTIFICATION_LEVEL_UNSPECIFIED: NotificationLevel.ValueType  # 0
 NOTIFICATION_LEVEL_ALL: NotificationLevel.ValueType  # 1
 """Every message."""
 NOTIFICATION_LEVEL_MENTIONS: NotificationLevel.ValueType  # 2
-"""Those that mention the user, or answer them."""
+"""Those that mention the user, or answer them. In broadcast channels the same
+as NONE: there, only ALL is pushed.
+"""
 NOTIFICATION_LEVEL_NONE: NotificationLevel.ValueType  # 3
 """None."""
 Global___NotificationLevel: _TypeAlias = NotificationLevel  # noqa: Y015
@@ -197,7 +203,7 @@ class Channel(_message.Message):
     creator_id: _builtins.str
     """The user who made it."""
     member_count: _builtins.int
-    """How many members it has."""
+    """How many members it has; in broadcast channels approximate."""
     generation: _builtins.int
     """The generation of its log; see Cursor."""
     head_id: _builtins.int
@@ -335,7 +341,9 @@ Global___ChannelPreferences: _TypeAlias = ChannelPreferences  # noqa: Y015
 @_typing.final
 class ChannelState(_message.Message):
     """ChannelState is one user's view of a channel: registers that the user's own
-    devices share and that no log holds. A newer one replaces an older one whole.
+    devices share and that no log holds. A newer one replaces an older one
+    whole. On a stream the later one is the newer; a device with a stream goes by
+    those alone, since answers of unary calls may overtake them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -348,10 +356,13 @@ class ChannelState(_message.Message):
     PREFERENCES_FIELD_NUMBER: _builtins.int
     HEAD_ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    READ_COUNT_FIELD_NUMBER: _builtins.int
     channel_id: _builtins.str
     """The channel."""
     read_id: _builtins.int
-    """The user has read up to this entry. Never falls."""
+    """The user has read up to this entry. Never falls. Joining sets it to the
+    entry that made the user a member, sending to the own message.
+    """
     delivered_id: _builtins.int
     """A device of the user has received up to this entry. Never falls, and is
     never below read_id.
@@ -367,6 +378,10 @@ class ChannelState(_message.Message):
     """The newest entry that unread_count includes."""
     role: Global___MemberRole.ValueType
     """The user's role; MEMBER_ROLE_UNSPECIFIED if they are no member any more."""
+    read_count: _builtins.int
+    """The timeline_count at read_id. As entries come, the unread count is the
+    newest entry's timeline_count less this.
+    """
     @_builtins.property
     def preferences(self) -> Global___ChannelPreferences:
         """The user's settings for the channel."""
@@ -382,10 +397,11 @@ class ChannelState(_message.Message):
         preferences: Global___ChannelPreferences | None = ...,
         head_id: _builtins.int = ...,
         role: Global___MemberRole.ValueType = ...,
+        read_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["preferences", b"preferences"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "delivered_id", b"delivered_id", "head_id", b"head_id", "preferences", b"preferences", "read_id", b"read_id", "role", b"role", "unread_count", b"unread_count", "unread_mention_count", b"unread_mention_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "delivered_id", b"delivered_id", "head_id", b"head_id", "preferences", b"preferences", "read_count", b"read_count", "read_id", b"read_id", "role", b"role", "unread_count", b"unread_count", "unread_mention_count", b"unread_mention_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -181,7 +181,9 @@ class AddReactionRequest(_message.Message):
     message_id: _builtins.int
     """The message."""
     emoji: _builtins.str
-    """The emoji or short name, 1 to 64 bytes."""
+    """The emoji or short name, 1 to 64 bytes without spaces and control
+    characters. Compared byte for byte. In a URL, percent-encoded.
+    """
     request_id: _builtins.str
     """Makes a retry safe: see RequestId in the description of ChatService. At most
     64 bytes; empty: a repeat is a second call.
@@ -241,7 +243,9 @@ class RemoveReactionRequest(_message.Message):
     message_id: _builtins.int
     """The message."""
     emoji: _builtins.str
-    """The emoji or short name, 1 to 64 bytes."""
+    """The emoji or short name, 1 to 64 bytes without spaces and control
+    characters. Compared byte for byte. In a URL, percent-encoded.
+    """
     request_id: _builtins.str
     """Makes a retry safe: see RequestId in the description of ChatService. At most
     64 bytes; empty: a repeat is a second call.
@@ -458,8 +462,8 @@ class CreateChannelRequest(_message.Message):
     kind: _channel_pb2.ChannelKind.ValueType
     """What kind."""
     name: _builtins.str
-    """The name, at most 128 characters; empty for direct channels, and allowed to
-    be empty for groups.
+    """The name, at most 128 characters without control characters; empty for
+    direct channels, and allowed to be empty for groups.
     """
     description: _builtins.str
     """What it is about, at most 1,024 characters."""
@@ -518,7 +522,9 @@ class CreateChannelResponse(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """False: the direct channel, or the repeated call's channel, was there."""
+    """False: the direct channel was there before. A repeat of a call with a
+    request_id says what the first one said.
+    """
     @_builtins.property
     def channel(self) -> Global___ChannelView:
         """The channel, as the caller sees it."""
@@ -781,7 +787,7 @@ class UpdateChannelRequest(_message.Message):
     channel_id: _builtins.str
     """The channel."""
     name: _builtins.str
-    """The name, at most 128 characters."""
+    """The name, at most 128 characters without control characters."""
     description: _builtins.str
     """What it is about, at most 1,024 characters."""
     avatar_url: _builtins.str
@@ -1182,19 +1188,25 @@ class MarkReadRequest(_message.Message):
 
     CHANNEL_ID_FIELD_NUMBER: _builtins.int
     READ_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     channel_id: _builtins.str
     """The channel."""
     read_id: _builtins.int
     """Read up to this entry."""
+    request_id: _builtins.str
+    """As in every call that changes something, at most 64 bytes; not looked at,
+    since a repeat changes nothing by itself.
+    """
     def __init__(
         self,
         *,
         channel_id: _builtins.str = ...,
         read_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "read_id", b"read_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "read_id", b"read_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1232,19 +1244,25 @@ class MarkDeliveredRequest(_message.Message):
 
     CHANNEL_ID_FIELD_NUMBER: _builtins.int
     DELIVERED_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     channel_id: _builtins.str
     """The channel."""
     delivered_id: _builtins.int
     """Received up to this entry."""
+    request_id: _builtins.str
+    """As in every call that changes something, at most 64 bytes; not looked at,
+    since a repeat changes nothing by itself.
+    """
     def __init__(
         self,
         *,
         channel_id: _builtins.str = ...,
         delivered_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "delivered_id", b"delivered_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "delivered_id", b"delivered_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1457,6 +1475,7 @@ class SyncRequest(_message.Message):
     MAX_ENTRIES_FIELD_NUMBER: _builtins.int
     CATCH_UP_LIMIT_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
+    CURSORS_ONLY_FIELD_NUMBER: _builtins.int
     resume_stamp: _builtins.str
     """The last answer's stamp; empty: none. As in Hello."""
     max_entries: _builtins.int
@@ -1465,6 +1484,11 @@ class SyncRequest(_message.Message):
     """As in Hello."""
     receipts: _builtins.bool
     """Whether to send receipts of other members."""
+    cursors_only: _builtins.bool
+    """True: only the channels of `cursors`, and no others are opened: to fetch a
+    hole, or to page through one channel's entries. The answer's stamp is then
+    resume_stamp as it was.
+    """
     @_builtins.property
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[_channel_pb2.Cursor]:
         """The device's position in every channel that it keeps, broadcast channels that
@@ -1486,10 +1510,11 @@ class SyncRequest(_message.Message):
         max_entries: _builtins.int = ...,
         catch_up_limit: _builtins.int = ...,
         receipts: _builtins.bool = ...,
+        cursors_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catch_up_limit", b"catch_up_limit", "cursors", b"cursors", "max_entries", b"max_entries", "receipts", b"receipts", "resume_stamp", b"resume_stamp", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catch_up_limit", b"catch_up_limit", "cursors", b"cursors", "cursors_only", b"cursors_only", "max_entries", b"max_entries", "receipts", b"receipts", "resume_stamp", b"resume_stamp", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1584,10 +1609,14 @@ class StreamEventsResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Where to start again once these entries are handled. Opaque."""
+    """Where to start again once these entries are handled. Opaque, at most 16,384
+    bytes.
+    """
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_entry_pb2.Entry]:
-        """The entries; a channel's ids rise by one."""
+        """The entries; a channel's ids rise by one, but for entries that come again.
+        May be empty: then only the cursor has moved.
+        """
 
     def __init__(
         self,

@@ -36,9 +36,16 @@ class ChatServiceStub:
     at an entry sees nothing after it. docs/delivery.md says it in full.
 
     RequestId. A call that changes something takes a request_id (a send: its
-    client_message_id). Within 30 days a repeat by the same caller gets the same
-    answer and changes nothing; a repeat with other content is refused with
-    ERROR_REASON_ID_REUSED. Its scope is the caller and the method.
+    client_message_id), best a random UUID, drawn anew for each call and kept over
+    its retries. Its scope is the channel that the request names, or else the
+    user, and the caller. Within 30 days a repeat gets the same answer and changes
+    nothing; a repeat with other content is refused with ERROR_REASON_ID_REUSED. A
+    call that was refused is not remembered: its repeat is tried anew.
+
+    Pages. A page has at most the number that was asked for and at most 1 MiB, and
+    at least one element if any is left. A short page is not the end: has_more or
+    next_page_token says so. Page tokens are opaque, and hold for the same method
+    with the same arguments.
 
     On behalf. With an API key, the metadata "chinwag-on-behalf-of" names the user
     for whom a method is called; the key needs the method's scope.
@@ -197,9 +204,16 @@ class ChatServiceServicer:
     at an entry sees nothing after it. docs/delivery.md says it in full.
 
     RequestId. A call that changes something takes a request_id (a send: its
-    client_message_id). Within 30 days a repeat by the same caller gets the same
-    answer and changes nothing; a repeat with other content is refused with
-    ERROR_REASON_ID_REUSED. Its scope is the caller and the method.
+    client_message_id), best a random UUID, drawn anew for each call and kept over
+    its retries. Its scope is the channel that the request names, or else the
+    user, and the caller. Within 30 days a repeat gets the same answer and changes
+    nothing; a repeat with other content is refused with ERROR_REASON_ID_REUSED. A
+    call that was refused is not remembered: its repeat is tried anew.
+
+    Pages. A page has at most the number that was asked for and at most 1 MiB, and
+    at least one element if any is left. A short page is not the end: has_more or
+    next_page_token says so. Page tokens are opaque, and hold for the same method
+    with the same arguments.
 
     On behalf. With an API key, the metadata "chinwag-on-behalf-of" names the user
     for whom a method is called; the key needs the method's scope.
@@ -224,8 +238,9 @@ class ChatServiceServicer:
 
     def SendMessage(self, request, context):
         """Stores a message and gives its id; when it answers, the message is durable.
-        A repeat of the same client_message_id gets the same answer. Sends of one
-        caller are stored in the order in which they arrive.
+        A repeat of the same client_message_id gets the same id. Calls that are under
+        way at the same time are stored in any order: wait for one before the next
+        where order matters.
         Errors: CHANNEL_NOT_FOUND, NOT_A_MEMBER, ROLE_REQUIRED, RECIPIENT_UNAVAILABLE,
         ID_REUSED, SEND_EXPIRED, BEYOND_HEAD, MESSAGE_NOT_FOUND, CHANNEL_DELETED,
         RATE_LIMITED, STORAGE_UNAVAILABLE.
@@ -300,7 +315,8 @@ class ChatServiceServicer:
 
     def JoinChannel(self, request, context):
         """Makes the caller a reader of a public broadcast channel. A member's repeat
-        changes nothing and succeeds.
+        changes nothing and succeeds. A private one is answered like one that does
+        not exist: its members are added with AddMembers.
         Errors: CHANNEL_NOT_FOUND, CHANNEL_KIND, CHANNEL_LIMIT, CHANNEL_DELETED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -353,7 +369,8 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveMember(self, request, context):
-        """Ends somebody else's membership: they see nothing after its entry.
+        """Ends somebody else's membership: they see nothing after its entry (in a
+        broadcast channel, which has none, nothing after the head at that time).
         Errors: CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_REQUIRED, CHANNEL_KIND,
         SELF_REFERENCE, NOT_A_MEMBER.
         """
@@ -380,7 +397,8 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMembers(self, request, context):
-        """Lists a channel's members by user id.
+        """Lists a channel's members: by user id, in broadcast channels in no promised
+        order. Each member who was there all the time comes exactly once.
         Errors: CHANNEL_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -389,7 +407,7 @@ class ChatServiceServicer:
 
     def MarkRead(self, request, context):
         """Raises the caller's read mark, and with it the delivered mark. A lower mark
-        than before changes nothing and succeeds; so retries need no request_id.
+        than before changes nothing and succeeds.
         Errors: CHANNEL_NOT_FOUND, BEYOND_HEAD, NOT_A_MEMBER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -398,7 +416,7 @@ class ChatServiceServicer:
 
     def MarkDelivered(self, request, context):
         """Raises the caller's delivered mark. A lower mark than before changes nothing
-        and succeeds; so retries need no request_id.
+        and succeeds.
         Errors: CHANNEL_NOT_FOUND, BEYOND_HEAD, NOT_A_MEMBER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -603,9 +621,16 @@ class ChatService:
     at an entry sees nothing after it. docs/delivery.md says it in full.
 
     RequestId. A call that changes something takes a request_id (a send: its
-    client_message_id). Within 30 days a repeat by the same caller gets the same
-    answer and changes nothing; a repeat with other content is refused with
-    ERROR_REASON_ID_REUSED. Its scope is the caller and the method.
+    client_message_id), best a random UUID, drawn anew for each call and kept over
+    its retries. Its scope is the channel that the request names, or else the
+    user, and the caller. Within 30 days a repeat gets the same answer and changes
+    nothing; a repeat with other content is refused with ERROR_REASON_ID_REUSED. A
+    call that was refused is not remembered: its repeat is tried anew.
+
+    Pages. A page has at most the number that was asked for and at most 1 MiB, and
+    at least one element if any is left. A short page is not the end: has_more or
+    next_page_token says so. Page tokens are opaque, and hold for the same method
+    with the same arguments.
 
     On behalf. With an API key, the metadata "chinwag-on-behalf-of" names the user
     for whom a method is called; the key needs the method's scope.

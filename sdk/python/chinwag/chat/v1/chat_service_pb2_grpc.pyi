@@ -37,9 +37,16 @@ class ChatServiceStub:
     at an entry sees nothing after it. docs/delivery.md says it in full.
 
     RequestId. A call that changes something takes a request_id (a send: its
-    client_message_id). Within 30 days a repeat by the same caller gets the same
-    answer and changes nothing; a repeat with other content is refused with
-    ERROR_REASON_ID_REUSED. Its scope is the caller and the method.
+    client_message_id), best a random UUID, drawn anew for each call and kept over
+    its retries. Its scope is the channel that the request names, or else the
+    user, and the caller. Within 30 days a repeat gets the same answer and changes
+    nothing; a repeat with other content is refused with ERROR_REASON_ID_REUSED. A
+    call that was refused is not remembered: its repeat is tried anew.
+
+    Pages. A page has at most the number that was asked for and at most 1 MiB, and
+    at least one element if any is left. A short page is not the end: has_more or
+    next_page_token says so. Page tokens are opaque, and hold for the same method
+    with the same arguments.
 
     On behalf. With an API key, the metadata "chinwag-on-behalf-of" names the user
     for whom a method is called; the key needs the method's scope.
@@ -64,8 +71,9 @@ class ChatServiceStub:
     """
     SendMessage: _grpc.UnaryUnaryMultiCallable[_connect_pb2.SendMessageRequest, _chat_service_pb2.SendMessageResponse]
     """Stores a message and gives its id; when it answers, the message is durable.
-    A repeat of the same client_message_id gets the same answer. Sends of one
-    caller are stored in the order in which they arrive.
+    A repeat of the same client_message_id gets the same id. Calls that are under
+    way at the same time are stored in any order: wait for one before the next
+    where order matters.
     Errors: CHANNEL_NOT_FOUND, NOT_A_MEMBER, ROLE_REQUIRED, RECIPIENT_UNAVAILABLE,
     ID_REUSED, SEND_EXPIRED, BEYOND_HEAD, MESSAGE_NOT_FOUND, CHANNEL_DELETED,
     RATE_LIMITED, STORAGE_UNAVAILABLE.
@@ -108,7 +116,8 @@ class ChatServiceStub:
     """
     JoinChannel: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.JoinChannelRequest, _chat_service_pb2.JoinChannelResponse]
     """Makes the caller a reader of a public broadcast channel. A member's repeat
-    changes nothing and succeeds.
+    changes nothing and succeeds. A private one is answered like one that does
+    not exist: its members are added with AddMembers.
     Errors: CHANNEL_NOT_FOUND, CHANNEL_KIND, CHANNEL_LIMIT, CHANNEL_DELETED.
     """
     GetChannel: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetChannelRequest, _chat_service_pb2.GetChannelResponse]
@@ -137,7 +146,8 @@ class ChatServiceStub:
     SELF_REFERENCE, MEMBER_LIMIT, CHANNEL_LIMIT, NOT_A_MEMBER.
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RemoveMemberRequest, _chat_service_pb2.RemoveMemberResponse]
-    """Ends somebody else's membership: they see nothing after its entry.
+    """Ends somebody else's membership: they see nothing after its entry (in a
+    broadcast channel, which has none, nothing after the head at that time).
     Errors: CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_REQUIRED, CHANNEL_KIND,
     SELF_REFERENCE, NOT_A_MEMBER.
     """
@@ -152,17 +162,18 @@ class ChatServiceStub:
     CHANNEL_KIND, INVALID_FIELD, NOT_A_MEMBER.
     """
     ListMembers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListMembersRequest, _chat_service_pb2.ListMembersResponse]
-    """Lists a channel's members by user id.
+    """Lists a channel's members: by user id, in broadcast channels in no promised
+    order. Each member who was there all the time comes exactly once.
     Errors: CHANNEL_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     MarkRead: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.MarkReadRequest, _chat_service_pb2.MarkReadResponse]
     """Raises the caller's read mark, and with it the delivered mark. A lower mark
-    than before changes nothing and succeeds; so retries need no request_id.
+    than before changes nothing and succeeds.
     Errors: CHANNEL_NOT_FOUND, BEYOND_HEAD, NOT_A_MEMBER.
     """
     MarkDelivered: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.MarkDeliveredRequest, _chat_service_pb2.MarkDeliveredResponse]
     """Raises the caller's delivered mark. A lower mark than before changes nothing
-    and succeeds; so retries need no request_id.
+    and succeeds.
     Errors: CHANNEL_NOT_FOUND, BEYOND_HEAD, NOT_A_MEMBER.
     """
     ListReceipts: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListReceiptsRequest, _chat_service_pb2.ListReceiptsResponse]
@@ -204,9 +215,16 @@ class ChatServiceAsyncStub(ChatServiceStub):
     at an entry sees nothing after it. docs/delivery.md says it in full.
 
     RequestId. A call that changes something takes a request_id (a send: its
-    client_message_id). Within 30 days a repeat by the same caller gets the same
-    answer and changes nothing; a repeat with other content is refused with
-    ERROR_REASON_ID_REUSED. Its scope is the caller and the method.
+    client_message_id), best a random UUID, drawn anew for each call and kept over
+    its retries. Its scope is the channel that the request names, or else the
+    user, and the caller. Within 30 days a repeat gets the same answer and changes
+    nothing; a repeat with other content is refused with ERROR_REASON_ID_REUSED. A
+    call that was refused is not remembered: its repeat is tried anew.
+
+    Pages. A page has at most the number that was asked for and at most 1 MiB, and
+    at least one element if any is left. A short page is not the end: has_more or
+    next_page_token says so. Page tokens are opaque, and hold for the same method
+    with the same arguments.
 
     On behalf. With an API key, the metadata "chinwag-on-behalf-of" names the user
     for whom a method is called; the key needs the method's scope.
@@ -228,8 +246,9 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """
     SendMessage: _aio.UnaryUnaryMultiCallable[_connect_pb2.SendMessageRequest, _chat_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Stores a message and gives its id; when it answers, the message is durable.
-    A repeat of the same client_message_id gets the same answer. Sends of one
-    caller are stored in the order in which they arrive.
+    A repeat of the same client_message_id gets the same id. Calls that are under
+    way at the same time are stored in any order: wait for one before the next
+    where order matters.
     Errors: CHANNEL_NOT_FOUND, NOT_A_MEMBER, ROLE_REQUIRED, RECIPIENT_UNAVAILABLE,
     ID_REUSED, SEND_EXPIRED, BEYOND_HEAD, MESSAGE_NOT_FOUND, CHANNEL_DELETED,
     RATE_LIMITED, STORAGE_UNAVAILABLE.
@@ -272,7 +291,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """
     JoinChannel: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.JoinChannelRequest, _chat_service_pb2.JoinChannelResponse]  # type: ignore[assignment]
     """Makes the caller a reader of a public broadcast channel. A member's repeat
-    changes nothing and succeeds.
+    changes nothing and succeeds. A private one is answered like one that does
+    not exist: its members are added with AddMembers.
     Errors: CHANNEL_NOT_FOUND, CHANNEL_KIND, CHANNEL_LIMIT, CHANNEL_DELETED.
     """
     GetChannel: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetChannelRequest, _chat_service_pb2.GetChannelResponse]  # type: ignore[assignment]
@@ -301,7 +321,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
     SELF_REFERENCE, MEMBER_LIMIT, CHANNEL_LIMIT, NOT_A_MEMBER.
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RemoveMemberRequest, _chat_service_pb2.RemoveMemberResponse]  # type: ignore[assignment]
-    """Ends somebody else's membership: they see nothing after its entry.
+    """Ends somebody else's membership: they see nothing after its entry (in a
+    broadcast channel, which has none, nothing after the head at that time).
     Errors: CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_REQUIRED, CHANNEL_KIND,
     SELF_REFERENCE, NOT_A_MEMBER.
     """
@@ -316,17 +337,18 @@ class ChatServiceAsyncStub(ChatServiceStub):
     CHANNEL_KIND, INVALID_FIELD, NOT_A_MEMBER.
     """
     ListMembers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListMembersRequest, _chat_service_pb2.ListMembersResponse]  # type: ignore[assignment]
-    """Lists a channel's members by user id.
+    """Lists a channel's members: by user id, in broadcast channels in no promised
+    order. Each member who was there all the time comes exactly once.
     Errors: CHANNEL_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     MarkRead: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.MarkReadRequest, _chat_service_pb2.MarkReadResponse]  # type: ignore[assignment]
     """Raises the caller's read mark, and with it the delivered mark. A lower mark
-    than before changes nothing and succeeds; so retries need no request_id.
+    than before changes nothing and succeeds.
     Errors: CHANNEL_NOT_FOUND, BEYOND_HEAD, NOT_A_MEMBER.
     """
     MarkDelivered: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.MarkDeliveredRequest, _chat_service_pb2.MarkDeliveredResponse]  # type: ignore[assignment]
     """Raises the caller's delivered mark. A lower mark than before changes nothing
-    and succeeds; so retries need no request_id.
+    and succeeds.
     Errors: CHANNEL_NOT_FOUND, BEYOND_HEAD, NOT_A_MEMBER.
     """
     ListReceipts: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListReceiptsRequest, _chat_service_pb2.ListReceiptsResponse]  # type: ignore[assignment]
@@ -367,9 +389,16 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     at an entry sees nothing after it. docs/delivery.md says it in full.
 
     RequestId. A call that changes something takes a request_id (a send: its
-    client_message_id). Within 30 days a repeat by the same caller gets the same
-    answer and changes nothing; a repeat with other content is refused with
-    ERROR_REASON_ID_REUSED. Its scope is the caller and the method.
+    client_message_id), best a random UUID, drawn anew for each call and kept over
+    its retries. Its scope is the channel that the request names, or else the
+    user, and the caller. Within 30 days a repeat gets the same answer and changes
+    nothing; a repeat with other content is refused with ERROR_REASON_ID_REUSED. A
+    call that was refused is not remembered: its repeat is tried anew.
+
+    Pages. A page has at most the number that was asked for and at most 1 MiB, and
+    at least one element if any is left. A short page is not the end: has_more or
+    next_page_token says so. Page tokens are opaque, and hold for the same method
+    with the same arguments.
 
     On behalf. With an API key, the metadata "chinwag-on-behalf-of" names the user
     for whom a method is called; the key needs the method's scope.
@@ -401,8 +430,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.SendMessageResponse, _abc.Awaitable[_chat_service_pb2.SendMessageResponse]]:
         """Stores a message and gives its id; when it answers, the message is durable.
-        A repeat of the same client_message_id gets the same answer. Sends of one
-        caller are stored in the order in which they arrive.
+        A repeat of the same client_message_id gets the same id. Calls that are under
+        way at the same time are stored in any order: wait for one before the next
+        where order matters.
         Errors: CHANNEL_NOT_FOUND, NOT_A_MEMBER, ROLE_REQUIRED, RECIPIENT_UNAVAILABLE,
         ID_REUSED, SEND_EXPIRED, BEYOND_HEAD, MESSAGE_NOT_FOUND, CHANNEL_DELETED,
         RATE_LIMITED, STORAGE_UNAVAILABLE.
@@ -493,7 +523,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.JoinChannelResponse, _abc.Awaitable[_chat_service_pb2.JoinChannelResponse]]:
         """Makes the caller a reader of a public broadcast channel. A member's repeat
-        changes nothing and succeeds.
+        changes nothing and succeeds. A private one is answered like one that does
+        not exist: its members are added with AddMembers.
         Errors: CHANNEL_NOT_FOUND, CHANNEL_KIND, CHANNEL_LIMIT, CHANNEL_DELETED.
         """
 
@@ -558,7 +589,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.RemoveMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.RemoveMemberResponse, _abc.Awaitable[_chat_service_pb2.RemoveMemberResponse]]:
-        """Ends somebody else's membership: they see nothing after its entry.
+        """Ends somebody else's membership: they see nothing after its entry (in a
+        broadcast channel, which has none, nothing after the head at that time).
         Errors: CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_REQUIRED, CHANNEL_KIND,
         SELF_REFERENCE, NOT_A_MEMBER.
         """
@@ -591,7 +623,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ListMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ListMembersResponse, _abc.Awaitable[_chat_service_pb2.ListMembersResponse]]:
-        """Lists a channel's members by user id.
+        """Lists a channel's members: by user id, in broadcast channels in no promised
+        order. Each member who was there all the time comes exactly once.
         Errors: CHANNEL_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
 
@@ -602,7 +635,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.MarkReadResponse, _abc.Awaitable[_chat_service_pb2.MarkReadResponse]]:
         """Raises the caller's read mark, and with it the delivered mark. A lower mark
-        than before changes nothing and succeeds; so retries need no request_id.
+        than before changes nothing and succeeds.
         Errors: CHANNEL_NOT_FOUND, BEYOND_HEAD, NOT_A_MEMBER.
         """
 
@@ -613,7 +646,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.MarkDeliveredResponse, _abc.Awaitable[_chat_service_pb2.MarkDeliveredResponse]]:
         """Raises the caller's delivered mark. A lower mark than before changes nothing
-        and succeeds; so retries need no request_id.
+        and succeeds.
         Errors: CHANNEL_NOT_FOUND, BEYOND_HEAD, NOT_A_MEMBER.
         """
 

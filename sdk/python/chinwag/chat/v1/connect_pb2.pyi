@@ -15,7 +15,6 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
@@ -27,22 +26,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _Capability:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    CAPABILITY_UNSPECIFIED: _Capability.ValueType  # 0
-    """Not set."""
-
-class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
-    """Capability is something that a client can do beyond protocol version 1."""
-
-CAPABILITY_UNSPECIFIED: Capability.ValueType  # 0
-"""Not set."""
-Global___Capability: _TypeAlias = Capability  # noqa: Y015
 
 @_typing.final
 class ConnectRequest(_message.Message):
@@ -73,8 +56,10 @@ class ConnectRequest(_message.Message):
 
     @_builtins.property
     def sends(self) -> _containers.RepeatedCompositeFieldContainer[Global___SendMessageRequest]:
-        """Messages to send, at most 100, stored in this order. Each is answered by
-        one of `results`.
+        """Messages to send, at most 100; those of one channel are stored in this
+        order. Each is answered by one of `results`. One that is refused does not
+        hold back those after it: a device whose message must not overtake one that
+        may be refused waits for that one's result.
         """
 
     @_builtins.property
@@ -164,15 +149,17 @@ class Hello(_message.Message):
     misses more is reset at its head (REASON_TOO_FAR_BEHIND). 0: no limit.
     """
     @_builtins.property
-    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
-        """What the client can do beyond version 1. The server ignores what it does
-        not know.
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the client can do beyond version 1, as names of at most 64 bytes. The
+        server ignores those that it does not know.
         """
 
     @_builtins.property
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[_channel_pb2.Cursor]:
-        """The device's position in every channel that it keeps, at most 20,000. A
-        channel without one is opened at its head (ChannelOpened).
+        """The device's position in every channel that it keeps, at most 20,000; of
+        two for one channel, the later holds. A channel without one is opened at its
+        head (ChannelOpened). A cursor that cannot be used never makes hello fail: it is
+        answered with ChannelReset.
         """
 
     @_builtins.property
@@ -184,7 +171,7 @@ class Hello(_message.Message):
         *,
         protocol_version: _builtins.int = ...,
         client: _builtins.str = ...,
-        capabilities: _abc.Iterable[Global___Capability.ValueType] | None = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
         resume_stamp: _builtins.str = ...,
         cursors: _abc.Iterable[_channel_pb2.Cursor] | None = ...,
         catch_up_limit: _builtins.int = ...,
@@ -425,7 +412,8 @@ class ConnectResponse(_message.Message):
     @_builtins.property
     def receipts(self) -> _containers.RepeatedCompositeFieldContainer[_channel_pb2.Receipt]:
         """Watermarks of other members; only the newest of a member and channel is
-        sent.
+        sent. Resuming sends the current ones of the channels in which something
+        changed.
         """
 
     @_builtins.property
@@ -502,8 +490,11 @@ class Welcome(_message.Message):
     STAMP_ACCEPTED_FIELD_NUMBER: _builtins.int
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Names this stream in logs; at most 64 bytes."""
+    """Names this stream in logs, new with each one; at most 64 bytes. Not the
+    login session, which is device_id.
+    """
     user_id: _builtins.str
     """The caller."""
     device_id: _builtins.str
@@ -524,6 +515,12 @@ class Welcome(_message.Message):
     def token_expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the access token ends; send renew_token before."""
 
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the server can do beyond version 1, as names of at most 64 bytes. The
+        client ignores those that it does not know.
+        """
+
     def __init__(
         self,
         *,
@@ -535,10 +532,11 @@ class Welcome(_message.Message):
         stamp_accepted: _builtins.bool = ...,
         token_expire_time: _timestamp_pb2.Timestamp | None = ...,
         server_version: _builtins.str = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "server_time", b"server_time", "token_expire_time", b"token_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "limits", b"limits", "server_time", b"server_time", "server_version", b"server_version", "session_id", b"session_id", "stamp_accepted", b"stamp_accepted", "token_expire_time", b"token_expire_time", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "device_id", b"device_id", "limits", b"limits", "server_time", b"server_time", "server_version", b"server_version", "session_id", b"session_id", "stamp_accepted", b"stamp_accepted", "token_expire_time", b"token_expire_time", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -635,7 +633,7 @@ class SendResult(_message.Message):
     """The message's id: it is stored durably. A repeat gets the same id."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """The message's server time."""
+        """The message's server time; the same in a repeat."""
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
@@ -808,7 +806,9 @@ class SendMessageRequest(_message.Message):
     kept over retries: (channel, sender, client_message_id) always yields the
     same message id for 30 days. The same id with other content is refused
     with ERROR_REASON_ID_REUSED; one made more than 15 days ago with
-    ERROR_REASON_SEND_EXPIRED.
+    ERROR_REASON_SEND_EXPIRED, one made more than a day in the future with
+    ERROR_REASON_INVALID_FIELD. The server's clock decides: make it by
+    Welcome.server_time where the device's own clock is wrong.
     """
     reply_to_id: _builtins.int
     """The message that this one answers, 0: none. Refused with

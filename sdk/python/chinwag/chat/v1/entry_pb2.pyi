@@ -70,7 +70,8 @@ class Entry(_message.Message):
     """By which rule timeline_count counts; 1 is the rule above."""
     redacted: _builtins.bool
     """True: the payload was removed (its message was deleted, or an account).
-    The entry keeps its id, kind, ids of other entries and count.
+    The entry keeps its id, kind, ids of other entries and count. It is a legal
+    form of the same entry: a device that has the other form replaces it.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -468,7 +469,10 @@ Global___MemberRef: _TypeAlias = MemberRef  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """Event is one step of what a device learns about its channels, in order."""
+    """Event is one step of what a device learns about its channels, in order. An
+    event with an entry has the same bytes for every recipient and says nothing
+    that differs by recipient; the other kinds are made for one user.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -479,7 +483,7 @@ class Event(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entry(self) -> Global___Entry:
-        """The next entry of a channel. Its bytes are the same for everybody."""
+        """The next entry of a channel."""
 
     @_builtins.property
     def opened(self) -> Global___ChannelOpened:

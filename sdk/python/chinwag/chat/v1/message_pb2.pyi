@@ -238,8 +238,8 @@ class Message(_message.Message):
     but are not dense: other entries have ids too.
     """
     sender_id: _builtins.str
-    """The user who sent it. Empty after the account was deleted, where the
-    team's setting says that names go.
+    """The user who sent it. The id stays when the account is deleted; GetUser then
+    says `deleted` and no name.
     """
     device_id: _builtins.str
     """The device that sent it; empty for messages sent by an API key."""

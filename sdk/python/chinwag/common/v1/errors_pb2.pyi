@@ -128,7 +128,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the caller's role in the channel does not allow it."""
     ERROR_REASON_RECIPIENT_UNAVAILABLE: _ErrorReason.ValueType  # 52
     """PERMISSION_DENIED: the other user cannot be written to or added by the
-    caller. Why (blocked, friends only, account closed) is not said.
+    caller. Why (blocked, friends only, account closed, no such user) is not
+    said.
     """
     ERROR_REASON_NOT_THE_SENDER: _ErrorReason.ValueType  # 53
     """PERMISSION_DENIED: only the message's sender may do this."""
@@ -138,8 +139,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_ID_REUSED: _ErrorReason.ValueType  # 60
     """ALREADY_EXISTS: the client_message_id or request_id was used before with
-    other content. What is stored stays as it is; the error's metadata says
-    where ("message_id").
+    other content. What is stored stays as it is, and the error's metadata names
+    it: "channel_id" and "message_id", where there is one.
     """
     ERROR_REASON_USERNAME_TAKEN: _ErrorReason.ValueType  # 61
     """ALREADY_EXISTS: the user name is taken."""
@@ -315,7 +316,8 @@ ERROR_REASON_ROLE_REQUIRED: ErrorReason.ValueType  # 51
 """PERMISSION_DENIED: the caller's role in the channel does not allow it."""
 ERROR_REASON_RECIPIENT_UNAVAILABLE: ErrorReason.ValueType  # 52
 """PERMISSION_DENIED: the other user cannot be written to or added by the
-caller. Why (blocked, friends only, account closed) is not said.
+caller. Why (blocked, friends only, account closed, no such user) is not
+said.
 """
 ERROR_REASON_NOT_THE_SENDER: ErrorReason.ValueType  # 53
 """PERMISSION_DENIED: only the message's sender may do this."""
@@ -325,8 +327,8 @@ does not hold: not friends, not both members, or no such user.
 """
 ERROR_REASON_ID_REUSED: ErrorReason.ValueType  # 60
 """ALREADY_EXISTS: the client_message_id or request_id was used before with
-other content. What is stored stays as it is; the error's metadata says
-where ("message_id").
+other content. What is stored stays as it is, and the error's metadata names
+it: "channel_id" and "message_id", where there is one.
 """
 ERROR_REASON_USERNAME_TAKEN: ErrorReason.ValueType  # 61
 """ALREADY_EXISTS: the user name is taken."""

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63hinwag/common/v1/stream.proto\x12\x11\x63hinwag.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x90\x01\n\x0bStreamHello\x12)\n\x10protocol_version\x18\x01 \x01(\x05R\x0fprotocolVersion\x12 \n\x06\x63lient\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06\x63lient\x12\x34\n\x0c\x63\x61pabilities\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10@\"\x06r\x04 \x01(@R\x0c\x63\x61pabilities\"\xda\x01\n\rStreamWelcome\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12%\n\x0eserver_version\x18\x03 \x01(\tR\rserverVersion\x12\x46\n\x11token_expire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0ftokenExpireTime\"\x1c\n\nStreamPing\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\"Y\n\nStreamPong\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\"A\n\x10StreamRenewToken\x12-\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80@R\x0b\x61\x63\x63\x65ssToken\"Q\n\x12StreamTokenRenewed\x12;\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"j\n\x0bStreamError\x12\x19\n\x08\x66rame_id\x18\x01 \x01(\x03R\x07\x66rameId\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12*\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusR\x06statusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63hinwag/common/v1/stream.proto\x12\x11\x63hinwag.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x90\x01\n\x0bStreamHello\x12)\n\x10protocol_version\x18\x01 \x01(\x05R\x0fprotocolVersion\x12 \n\x06\x63lient\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06\x63lient\x12\x34\n\x0c\x63\x61pabilities\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10@\"\x06r\x04 \x01(@R\x0c\x63\x61pabilities\"\xfe\x01\n\rStreamWelcome\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12%\n\x0eserver_version\x18\x03 \x01(\tR\rserverVersion\x12\x46\n\x11token_expire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0ftokenExpireTime\x12\"\n\x0c\x63\x61pabilities\x18\x05 \x03(\tR\x0c\x63\x61pabilities\"\x1c\n\nStreamPing\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\"Y\n\nStreamPong\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\"A\n\x10StreamRenewToken\x12-\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80@R\x0b\x61\x63\x63\x65ssToken\"Q\n\x12StreamTokenRenewed\x12;\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"j\n\x0bStreamError\x12\x19\n\x08\x66rame_id\x18\x01 \x01(\x03R\x07\x66rameId\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12*\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusR\x06statusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,15 +43,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMHELLO']._serialized_start=141
   _globals['_STREAMHELLO']._serialized_end=285
   _globals['_STREAMWELCOME']._serialized_start=288
-  _globals['_STREAMWELCOME']._serialized_end=506
-  _globals['_STREAMPING']._serialized_start=508
-  _globals['_STREAMPING']._serialized_end=536
-  _globals['_STREAMPONG']._serialized_start=538
-  _globals['_STREAMPONG']._serialized_end=627
-  _globals['_STREAMRENEWTOKEN']._serialized_start=629
-  _globals['_STREAMRENEWTOKEN']._serialized_end=694
-  _globals['_STREAMTOKENRENEWED']._serialized_start=696
-  _globals['_STREAMTOKENRENEWED']._serialized_end=777
-  _globals['_STREAMERROR']._serialized_start=779
-  _globals['_STREAMERROR']._serialized_end=885
+  _globals['_STREAMWELCOME']._serialized_end=542
+  _globals['_STREAMPING']._serialized_start=544
+  _globals['_STREAMPING']._serialized_end=572
+  _globals['_STREAMPONG']._serialized_start=574
+  _globals['_STREAMPONG']._serialized_end=663
+  _globals['_STREAMRENEWTOKEN']._serialized_start=665
+  _globals['_STREAMRENEWTOKEN']._serialized_end=730
+  _globals['_STREAMTOKENRENEWED']._serialized_start=732
+  _globals['_STREAMTOKENRENEWED']._serialized_end=813
+  _globals['_STREAMERROR']._serialized_start=815
+  _globals['_STREAMERROR']._serialized_end=921
 # @@protoc_insertion_point(module_scope)

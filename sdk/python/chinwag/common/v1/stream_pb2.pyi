@@ -70,8 +70,11 @@ class StreamWelcome(_message.Message):
     SERVER_TIME_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Names this stream in logs; at most 64 bytes."""
+    """Names this stream in logs, new with each one; at most 64 bytes. Not the
+    login session, which is the device.
+    """
     server_version: _builtins.str
     """The server's version."""
     @_builtins.property
@@ -84,6 +87,12 @@ class StreamWelcome(_message.Message):
         has no end (an API key without one).
         """
 
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the server can do beyond version 1, as names of at most 64 bytes. The
+        client ignores those that it does not know.
+        """
+
     def __init__(
         self,
         *,
@@ -91,10 +100,11 @@ class StreamWelcome(_message.Message):
         server_time: _timestamp_pb2.Timestamp | None = ...,
         server_version: _builtins.str = ...,
         token_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time", "token_expire_time", b"token_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time", "server_version", b"server_version", "session_id", b"session_id", "token_expire_time", b"token_expire_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "server_time", b"server_time", "server_version", b"server_version", "session_id", b"session_id", "token_expire_time", b"token_expire_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

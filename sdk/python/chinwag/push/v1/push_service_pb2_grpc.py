@@ -39,7 +39,7 @@ class PushServiceStub:
     id in each attempt, until it is taken, expires (24 hours, a server setting)
     or has failed too often; then it goes to the dead-letter list.
 
-    RequestId and on-behalf calls are as in ChatService. Errors name their
+    RequestId, pages and on-behalf calls are as in ChatService. Errors name their
     ErrorReason without its prefix. Every method may also answer TOKEN_REQUIRED,
     TOKEN_INVALID, TOKEN_EXPIRED, SESSION_REVOKED, SCOPE_REQUIRED, USER_REQUIRED,
     BANNED, INVALID_FIELD, MALFORMED, TOO_LARGE, RATE_LIMITED, OVERLOADED,
@@ -103,7 +103,7 @@ class PushServiceServicer:
     id in each attempt, until it is taken, expires (24 hours, a server setting)
     or has failed too often; then it goes to the dead-letter list.
 
-    RequestId and on-behalf calls are as in ChatService. Errors name their
+    RequestId, pages and on-behalf calls are as in ChatService. Errors name their
     ErrorReason without its prefix. Every method may also answer TOKEN_REQUIRED,
     TOKEN_INVALID, TOKEN_EXPIRED, SESSION_REVOKED, SCOPE_REQUIRED, USER_REQUIRED,
     BANNED, INVALID_FIELD, MALFORMED, TOO_LARGE, RATE_LIMITED, OVERLOADED,
@@ -237,7 +237,7 @@ class PushService:
     id in each attempt, until it is taken, expires (24 hours, a server setting)
     or has failed too often; then it goes to the dead-letter list.
 
-    RequestId and on-behalf calls are as in ChatService. Errors name their
+    RequestId, pages and on-behalf calls are as in ChatService. Errors name their
     ErrorReason without its prefix. Every method may also answer TOKEN_REQUIRED,
     TOKEN_INVALID, TOKEN_EXPIRED, SESSION_REVOKED, SCOPE_REQUIRED, USER_REQUIRED,
     BANNED, INVALID_FIELD, MALFORMED, TOO_LARGE, RATE_LIMITED, OVERLOADED,

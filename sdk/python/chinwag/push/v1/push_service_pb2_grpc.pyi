@@ -40,7 +40,7 @@ class PushServiceStub:
     id in each attempt, until it is taken, expires (24 hours, a server setting)
     or has failed too often; then it goes to the dead-letter list.
 
-    RequestId and on-behalf calls are as in ChatService. Errors name their
+    RequestId, pages and on-behalf calls are as in ChatService. Errors name their
     ErrorReason without its prefix. Every method may also answer TOKEN_REQUIRED,
     TOKEN_INVALID, TOKEN_EXPIRED, SESSION_REVOKED, SCOPE_REQUIRED, USER_REQUIRED,
     BANNED, INVALID_FIELD, MALFORMED, TOO_LARGE, RATE_LIMITED, OVERLOADED,
@@ -105,7 +105,7 @@ class PushServiceAsyncStub(PushServiceStub):
     id in each attempt, until it is taken, expires (24 hours, a server setting)
     or has failed too often; then it goes to the dead-letter list.
 
-    RequestId and on-behalf calls are as in ChatService. Errors name their
+    RequestId, pages and on-behalf calls are as in ChatService. Errors name their
     ErrorReason without its prefix. Every method may also answer TOKEN_REQUIRED,
     TOKEN_INVALID, TOKEN_EXPIRED, SESSION_REVOKED, SCOPE_REQUIRED, USER_REQUIRED,
     BANNED, INVALID_FIELD, MALFORMED, TOO_LARGE, RATE_LIMITED, OVERLOADED,
@@ -166,7 +166,7 @@ class PushServiceServicer(metaclass=_abc_1.ABCMeta):
     id in each attempt, until it is taken, expires (24 hours, a server setting)
     or has failed too often; then it goes to the dead-letter list.
 
-    RequestId and on-behalf calls are as in ChatService. Errors name their
+    RequestId, pages and on-behalf calls are as in ChatService. Errors name their
     ErrorReason without its prefix. Every method may also answer TOKEN_REQUIRED,
     TOKEN_INVALID, TOKEN_EXPIRED, SESSION_REVOKED, SCOPE_REQUIRED, USER_REQUIRED,
     BANNED, INVALID_FIELD, MALFORMED, TOO_LARGE, RATE_LIMITED, OVERLOADED,

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file chinwag/chat/v1/channel.proto.
  */
 export const file_chinwag_chat_v1_channel: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jaGlud2FnL2NoYXQvdjEvY2hhbm5lbC5wcm90bxIPY2hpbndhZy5jaGF0LnYxIpQECgdDaGFubmVsEgoKAmlkGAEgASgJEioKBGtpbmQYAiABKA4yHC5jaGlud2FnLmNoYXQudjEuQ2hhbm5lbEtpbmQSDAoEbmFtZRgDIAEoCRITCgtkZXNjcmlwdGlvbhgEIAEoCRISCgphdmF0YXJfdXJsGAUgASgJEjgKCG1ldGFkYXRhGAYgAygLMiYuY2hpbndhZy5jaGF0LnYxLkNoYW5uZWwuTWV0YWRhdGFFbnRyeRIRCglpc19wdWJsaWMYByABKAgSPgoSaGlzdG9yeV92aXNpYmlsaXR5GAggASgOMiIuY2hpbndhZy5jaGF0LnYxLkhpc3RvcnlWaXNpYmlsaXR5Ei8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdG9yX2lkGAogASgJEi8KC2RlbGV0ZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxtZW1iZXJfY291bnQYDCABKAMSEgoKZ2VuZXJhdGlvbhgNIAEoAxIPCgdoZWFkX2lkGA4gASgDEhIKCmhlYWRfY291bnQYDyABKAMSFwoPZGlyZWN0X3VzZXJfaWRzGBAgAygJGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKEAQoGTWVtYmVyEg8KB3VzZXJfaWQYASABKAkSKQoEcm9sZRgCIAEoDjIbLmNoaW53YWcuY2hhdC52MS5NZW1iZXJSb2xlEi0KCWpvaW5fdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHam9pbl9pZBgEIAEoAyLHAQoSQ2hhbm5lbFByZWZlcmVuY2VzEkgKEm5vdGlmaWNhdGlvbl9sZXZlbBgBIAEoDjIiLmNoaW53YWcuY2hhdC52MS5Ob3RpZmljYXRpb25MZXZlbEIIukgFggECEAESLgoKbXV0ZV91bnRpbBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIYXJjaGl2ZWQYAyABKAgSDgoGcGlubmVkGAQgASgIEhUKDW1hcmtlZF91bnJlYWQYBSABKAgi8wEKDENoYW5uZWxTdGF0ZRISCgpjaGFubmVsX2lkGAEgASgJEg8KB3JlYWRfaWQYAiABKAMSFAoMZGVsaXZlcmVkX2lkGAMgASgDEhQKDHVucmVhZF9jb3VudBgEIAEoAxIcChR1bnJlYWRfbWVudGlvbl9jb3VudBgFIAEoAxI4CgtwcmVmZXJlbmNlcxgGIAEoCzIjLmNoaW53YWcuY2hhdC52MS5DaGFubmVsUHJlZmVyZW5jZXMSDwoHaGVhZF9pZBgHIAEoAxIpCgRyb2xlGAggASgOMhsuY2hpbndhZy5jaGF0LnYxLk1lbWJlclJvbGUiVQoHUmVjZWlwdBISCgpjaGFubmVsX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSFAoMZGVsaXZlcmVkX2lkGAMgASgDEg8KB3JlYWRfaWQYBCABKAMiUAoGQ3Vyc29yEh0KCmNoYW5uZWxfaWQYASABKAlCCbpIBnIEIAEoQBISCgpnZW5lcmF0aW9uGAIgASgDEhMKAmlkGAMgASgDQge6SAQiAigAKngKC0NoYW5uZWxLaW5kEhwKGENIQU5ORUxfS0lORF9VTlNQRUNJRklFRBAAEhcKE0NIQU5ORUxfS0lORF9ESVJFQ1QQARIWChJDSEFOTkVMX0tJTkRfR1JPVVAQAhIaChZDSEFOTkVMX0tJTkRfQlJPQURDQVNUEAMqeQoRSGlzdG9yeVZpc2liaWxpdHkSIgoeSElTVE9SWV9WSVNJQklMSVRZX1VOU1BFQ0lGSUVEEAASGgoWSElTVE9SWV9WSVNJQklMSVRZX0FMTBABEiQKIEhJU1RPUllfVklTSUJJTElUWV9TSU5DRV9KT0lOSU5HEAIqhwEKCk1lbWJlclJvbGUSGwoXTUVNQkVSX1JPTEVfVU5TUEVDSUZJRUQQABIVChFNRU1CRVJfUk9MRV9PV05FUhABEhUKEU1FTUJFUl9ST0xFX0FETUlOEAISFgoSTUVNQkVSX1JPTEVfTUVNQkVSEAMSFgoSTUVNQkVSX1JPTEVfUkVBREVSEAQqkQEKEU5vdGlmaWNhdGlvbkxldmVsEiIKHk5PVElGSUNBVElPTl9MRVZFTF9VTlNQRUNJRklFRBAAEhoKFk5PVElGSUNBVElPTl9MRVZFTF9BTEwQARIfChtOT1RJRklDQVRJT05fTEVWRUxfTUVOVElPTlMQAhIbChdOT1RJRklDQVRJT05fTEVWRUxfTk9ORRADYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp]);
+  fileDesc("Ch1jaGlud2FnL2NoYXQvdjEvY2hhbm5lbC5wcm90bxIPY2hpbndhZy5jaGF0LnYxIpQECgdDaGFubmVsEgoKAmlkGAEgASgJEioKBGtpbmQYAiABKA4yHC5jaGlud2FnLmNoYXQudjEuQ2hhbm5lbEtpbmQSDAoEbmFtZRgDIAEoCRITCgtkZXNjcmlwdGlvbhgEIAEoCRISCgphdmF0YXJfdXJsGAUgASgJEjgKCG1ldGFkYXRhGAYgAygLMiYuY2hpbndhZy5jaGF0LnYxLkNoYW5uZWwuTWV0YWRhdGFFbnRyeRIRCglpc19wdWJsaWMYByABKAgSPgoSaGlzdG9yeV92aXNpYmlsaXR5GAggASgOMiIuY2hpbndhZy5jaGF0LnYxLkhpc3RvcnlWaXNpYmlsaXR5Ei8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdG9yX2lkGAogASgJEi8KC2RlbGV0ZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxtZW1iZXJfY291bnQYDCABKAMSEgoKZ2VuZXJhdGlvbhgNIAEoAxIPCgdoZWFkX2lkGA4gASgDEhIKCmhlYWRfY291bnQYDyABKAMSFwoPZGlyZWN0X3VzZXJfaWRzGBAgAygJGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKEAQoGTWVtYmVyEg8KB3VzZXJfaWQYASABKAkSKQoEcm9sZRgCIAEoDjIbLmNoaW53YWcuY2hhdC52MS5NZW1iZXJSb2xlEi0KCWpvaW5fdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHam9pbl9pZBgEIAEoAyLaAQoSQ2hhbm5lbFByZWZlcmVuY2VzEkgKEm5vdGlmaWNhdGlvbl9sZXZlbBgBIAEoDjIiLmNoaW53YWcuY2hhdC52MS5Ob3RpZmljYXRpb25MZXZlbEIIukgFggECEAESQQoKbXV0ZV91bnRpbBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCEbpIDrIBCyIHCP+C0f+vBzIAEhAKCGFyY2hpdmVkGAMgASgIEg4KBnBpbm5lZBgEIAEoCBIVCg1tYXJrZWRfdW5yZWFkGAUgASgIIocCCgxDaGFubmVsU3RhdGUSEgoKY2hhbm5lbF9pZBgBIAEoCRIPCgdyZWFkX2lkGAIgASgDEhQKDGRlbGl2ZXJlZF9pZBgDIAEoAxIUCgx1bnJlYWRfY291bnQYBCABKAMSHAoUdW5yZWFkX21lbnRpb25fY291bnQYBSABKAMSOAoLcHJlZmVyZW5jZXMYBiABKAsyIy5jaGlud2FnLmNoYXQudjEuQ2hhbm5lbFByZWZlcmVuY2VzEg8KB2hlYWRfaWQYByABKAMSKQoEcm9sZRgIIAEoDjIbLmNoaW53YWcuY2hhdC52MS5NZW1iZXJSb2xlEhIKCnJlYWRfY291bnQYCSABKAMiVQoHUmVjZWlwdBISCgpjaGFubmVsX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSFAoMZGVsaXZlcmVkX2lkGAMgASgDEg8KB3JlYWRfaWQYBCABKAMiUAoGQ3Vyc29yEh0KCmNoYW5uZWxfaWQYASABKAlCCbpIBnIEIAEoQBISCgpnZW5lcmF0aW9uGAIgASgDEhMKAmlkGAMgASgDQge6SAQiAigAKngKC0NoYW5uZWxLaW5kEhwKGENIQU5ORUxfS0lORF9VTlNQRUNJRklFRBAAEhcKE0NIQU5ORUxfS0lORF9ESVJFQ1QQARIWChJDSEFOTkVMX0tJTkRfR1JPVVAQAhIaChZDSEFOTkVMX0tJTkRfQlJPQURDQVNUEAMqeQoRSGlzdG9yeVZpc2liaWxpdHkSIgoeSElTVE9SWV9WSVNJQklMSVRZX1VOU1BFQ0lGSUVEEAASGgoWSElTVE9SWV9WSVNJQklMSVRZX0FMTBABEiQKIEhJU1RPUllfVklTSUJJTElUWV9TSU5DRV9KT0lOSU5HEAIqhwEKCk1lbWJlclJvbGUSGwoXTUVNQkVSX1JPTEVfVU5TUEVDSUZJRUQQABIVChFNRU1CRVJfUk9MRV9PV05FUhABEhUKEU1FTUJFUl9ST0xFX0FETUlOEAISFgoSTUVNQkVSX1JPTEVfTUVNQkVSEAMSFgoSTUVNQkVSX1JPTEVfUkVBREVSEAQqkQEKEU5vdGlmaWNhdGlvbkxldmVsEiIKHk5PVElGSUNBVElPTl9MRVZFTF9VTlNQRUNJRklFRBAAEhoKFk5PVElGSUNBVElPTl9MRVZFTF9BTEwQARIfChtOT1RJRklDQVRJT05fTEVWRUxfTUVOVElPTlMQAhIbChdOT1RJRklDQVRJT05fTEVWRUxfTk9ORRADYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp]);
 
 /**
  * Channel is a conversation: what all its members see alike.
@@ -101,7 +101,7 @@ export type Channel = Message<"chinwag.chat.v1.Channel"> & {
   deleteTime?: Timestamp | undefined;
 
   /**
-   * How many members it has.
+   * How many members it has; in broadcast channels approximate.
    *
    * @generated from field: int64 member_count = 12;
    */
@@ -238,7 +238,9 @@ export const ChannelPreferencesSchema: GenMessage<ChannelPreferences> = /*@__PUR
 
 /**
  * ChannelState is one user's view of a channel: registers that the user's own
- * devices share and that no log holds. A newer one replaces an older one whole.
+ * devices share and that no log holds. A newer one replaces an older one
+ * whole. On a stream the later one is the newer; a device with a stream goes by
+ * those alone, since answers of unary calls may overtake them.
  *
  * @generated from message chinwag.chat.v1.ChannelState
  */
@@ -251,7 +253,8 @@ export type ChannelState = Message<"chinwag.chat.v1.ChannelState"> & {
   channelId: string;
 
   /**
-   * The user has read up to this entry. Never falls.
+   * The user has read up to this entry. Never falls. Joining sets it to the
+   * entry that made the user a member, sending to the own message.
    *
    * @generated from field: int64 read_id = 2;
    */
@@ -301,6 +304,14 @@ export type ChannelState = Message<"chinwag.chat.v1.ChannelState"> & {
    * @generated from field: chinwag.chat.v1.MemberRole role = 8;
    */
   role: MemberRole;
+
+  /**
+   * The timeline_count at read_id. As entries come, the unread count is the
+   * newest entry's timeline_count less this.
+   *
+   * @generated from field: int64 read_count = 9;
+   */
+  readCount: bigint;
 };
 
 /**
@@ -420,8 +431,9 @@ export enum ChannelKind {
   GROUP = 2,
 
   /**
-   * Any number of members, most of whom read. Joins and leaves are no entries,
-   * there are no receipts, and entries go to the devices that look.
+   * Any number of members, most of whom read. Joins, leaves and removals are no
+   * entries (only the user's own ChannelState tells of them), there are no
+   * receipts, and entries go to the devices that look.
    *
    * @generated from enum value: CHANNEL_KIND_BROADCAST = 3;
    */
@@ -537,7 +549,8 @@ export enum NotificationLevel {
   ALL = 1,
 
   /**
-   * Those that mention the user, or answer them.
+   * Those that mention the user, or answer them. In broadcast channels the same
+   * as NONE: there, only ALL is pushed.
    *
    * @generated from enum value: NOTIFICATION_LEVEL_MENTIONS = 2;
    */

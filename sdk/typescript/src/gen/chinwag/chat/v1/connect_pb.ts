@@ -2,8 +2,8 @@
 // @generated from file chinwag/chat/v1/connect.proto (package chinwag.chat.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";
 import type { AccountEvent } from "../../account/v1/events_pb.js";
 import { file_chinwag_account_v1_events } from "../../account/v1/events_pb.js";
@@ -27,7 +27,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file chinwag/chat/v1/connect.proto.
  */
 export const file_chinwag_chat_v1_connect: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jaGlud2FnL2NoYXQvdjEvY29ubmVjdC5wcm90bxIPY2hpbndhZy5jaGF0LnYxItgDCg5Db25uZWN0UmVxdWVzdBIlCgVoZWxsbxgBIAEoCzIWLmNoaW53YWcuY2hhdC52MS5IZWxsbxI8CgVzZW5kcxgCIAMoCzIjLmNoaW53YWcuY2hhdC52MS5TZW5kTWVzc2FnZVJlcXVlc3RCCLpIBZIBAhBkEi8KBW1hcmtzGAMgAygLMhUuY2hpbndhZy5jaGF0LnYxLk1hcmtCCbpIBpIBAxDoBxI3CgZ0eXBpbmcYBCADKAsyHS5jaGlud2FnLmNoYXQudjEuVHlwaW5nU2lnbmFsQgi6SAWSAQIQEBIwCgtyZW5ld190b2tlbhgFIAEoCzIbLmNoaW53YWcuY2hhdC52MS5SZW5ld1Rva2VuEiMKBHBpbmcYBiABKAsyFS5jaGlud2FnLmNoYXQudjEuUGluZxI0CglzdWJzY3JpYmUYByADKAsyFy5jaGlud2FnLmNoYXQudjEuQ3Vyc29yQgi6SAWSAQIQZBIlCgt1bnN1YnNjcmliZRgIIAMoCUIQukgNkgEKEGQiBnIEIAEoQBIxCgd3YXRjaGVzGAkgASgLMiAuY2hpbndhZy5jaGF0LnYxLlByZXNlbmNlV2F0Y2hlcxIQCghmcmFtZV9pZBgPIAEoAyKmAgoFSGVsbG8SGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoBRIYCgZjbGllbnQYAiABKAlCCLpIBXIDGIABEjsKDGNhcGFiaWxpdGllcxgDIAMoDjIbLmNoaW53YWcuY2hhdC52MS5DYXBhYmlsaXR5Qgi6SAWSAQIQQBIeCgxyZXN1bWVfc3RhbXAYBCABKAlCCLpIBXIDKIACEjQKB2N1cnNvcnMYBSADKAsyFy5jaGlud2FnLmNoYXQudjEuQ3Vyc29yQgq6SAeSAQQQoJwBEh8KDmNhdGNoX3VwX2xpbWl0GAYgASgFQge6SAQaAigAEjUKDXN1YnNjcmlwdGlvbnMYByABKAsyHi5jaGlud2FnLmNoYXQudjEuU3Vic2NyaXB0aW9ucyLMAQoNU3Vic2NyaXB0aW9ucxIQCghyZWNlaXB0cxgBIAEoCBIOCgZ0eXBpbmcYAiABKAgSDwoHYWNjb3VudBgDIAEoCBIxCgd3YXRjaGVzGAQgASgLMiAuY2hpbndhZy5jaGF0LnYxLlByZXNlbmNlV2F0Y2hlcxIzCghjaGFubmVscxgFIAMoCzIXLmNoaW53YWcuY2hhdC52MS5DdXJzb3JCCLpIBZIBAhBkEiAKDmFjY291bnRfY3Vyc29yGAYgASgJQgi6SAVyAyiAAiJJCg9QcmVzZW5jZVdhdGNoZXMSNgoHd2F0Y2hlcxgBIAMoCzIaLmNoaW53YWcucHJlc2VuY2UudjEuV2F0Y2hCCbpIBpIBAxDoByJeCgRNYXJrEh0KCmNoYW5uZWxfaWQYASABKAlCCbpIBnIEIAEoQBIYCgdyZWFkX2lkGAIgASgDQge6SAQiAigAEh0KDGRlbGl2ZXJlZF9pZBgDIAEoA0IHukgEIgIoACJeCgxUeXBpbmdTaWduYWwSHQoKY2hhbm5lbF9pZBgBIAEoCUIJukgGcgQgAShAEh8KDnRocmVhZF9yb290X2lkGAIgASgDQge6SAQiAigAEg4KBmFjdGl2ZRgDIAEoCCIuCgpSZW5ld1Rva2VuEiAKDGFjY2Vzc190b2tlbhgBIAEoCUIKukgHcgUgASiAQCJDCgRQaW5nEgoKAmlkGAEgASgDEi8KCGFjdGl2aXR5GAIgASgLMh0uY2hpbndhZy5wcmVzZW5jZS52MS5BY3Rpdml0eSKwBAoPQ29ubmVjdFJlc3BvbnNlEiYKBmV2ZW50cxgBIAMoCzIWLmNoaW53YWcuY2hhdC52MS5FdmVudBIsCgdyZXN1bHRzGAIgAygLMhsuY2hpbndhZy5jaGF0LnYxLlNlbmRSZXN1bHQSKgoIcmVjZWlwdHMYAyADKAsyGC5jaGlud2FnLmNoYXQudjEuUmVjZWlwdBInCgZ0eXBpbmcYBCADKAsyFy5jaGlud2FnLmNoYXQudjEuVHlwaW5nEjUKCHByZXNlbmNlGAUgAygLMiMuY2hpbndhZy5wcmVzZW5jZS52MS5QcmVzZW5jZUNoYW5nZRIxCgdhY2NvdW50GAYgAygLMiAuY2hpbndhZy5hY2NvdW50LnYxLkFjY291bnRFdmVudBIrCgZlcnJvcnMYByADKAsyGy5jaGlud2FnLmNoYXQudjEuRnJhbWVFcnJvchIpCgd3ZWxjb21lGAggASgLMhguY2hpbndhZy5jaGF0LnYxLldlbGNvbWUSLAoJY2F1Z2h0X3VwGAkgASgLMhkuY2hpbndhZy5jaGF0LnYxLkNhdWdodFVwEiMKBHBvbmcYCiABKAsyFS5jaGlud2FnLmNoYXQudjEuUG9uZxInCgVjbG9zZRgLIAEoCzIYLmNoaW53YWcuY29tbW9uLnYxLkNsb3NlEjQKDXRva2VuX3JlbmV3ZWQYDCABKAsyHS5jaGlud2FnLmNoYXQudjEuVG9rZW5SZW5ld2VkIoICCgdXZWxjb21lEhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIRCglkZXZpY2VfaWQYAyABKAkSLwoLc2VydmVyX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBmxpbWl0cxgFIAEoCzIXLmNoaW53YWcuY2hhdC52MS5MaW1pdHMSFgoOc3RhbXBfYWNjZXB0ZWQYBiABKAgSNQoRdG9rZW5fZXhwaXJlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnNlcnZlcl92ZXJzaW9uGAggASgJIu8BCgZMaW1pdHMSFwoPbWF4X3RleHRfbGVuZ3RoGAEgASgFEhcKD21heF9mcmFtZV9ieXRlcxgCIAEoBRIbChNtYXhfc2VuZHNfcGVyX2ZyYW1lGAMgASgFEhkKEW1heF9ncm91cF9tZW1iZXJzGAQgASgFEhgKEHNlbmRzX3Blcl9zZWNvbmQYBSABKAUSMAoNcGluZ19pbnRlcnZhbBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxpZGxlX3RpbWVvdXQYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iGQoIQ2F1Z2h0VXASDQoFc3RhbXAYASABKAkiowEKClNlbmRSZXN1bHQSGQoRY2xpZW50X21lc3NhZ2VfaWQYASABKAkSEgoKY2hhbm5lbF9pZBgCIAEoCRISCgptZXNzYWdlX2lkGAMgASgDEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCgVlcnJvchgFIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzIlUKBlR5cGluZxISCgpjaGFubmVsX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSFgoOdGhyZWFkX3Jvb3RfaWQYAyABKAMSDgoGYWN0aXZlGAQgASgIImUKCkZyYW1lRXJyb3ISEAoIZnJhbWVfaWQYASABKAMSDQoFZmllbGQYAiABKAkSEgoKY2hhbm5lbF9pZBgDIAEoCRIiCgZzdGF0dXMYBCABKAsyEi5nb29nbGUucnBjLlN0YXR1cyJSCgRQb25nEgoKAmlkGAEgASgDEi8KC3NlcnZlcl90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVzdGFtcBgDIAEoCSI/CgxUb2tlblJlbmV3ZWQSLwoLZXhwaXJlX3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpUCChJTZW5kTWVzc2FnZVJlcXVlc3QSHQoKY2hhbm5lbF9pZBgBIAEoCUIJukgGcgQgAShAEmcKEWNsaWVudF9tZXNzYWdlX2lkGAIgASgJQky6SElyRzJFXlswLTlhLWZdezh9LVswLTlhLWZdezR9LTdbMC05YS1mXXszfS1bODlhYl1bMC05YS1mXXszfS1bMC05YS1mXXsxMn0kEjgKB2NvbnRlbnQYAyABKAsyHy5jaGlud2FnLmNoYXQudjEuTWVzc2FnZUNvbnRlbnRCBrpIA8gBARIcCgtyZXBseV90b19pZBgEIAEoA0IHukgEIgIoABIfCg50aHJlYWRfcm9vdF9pZBgFIAEoA0IHukgEIgIoACooCgpDYXBhYmlsaXR5EhoKFkNBUEFCSUxJVFlfVU5TUEVDSUZJRUQQAGIGcHJvdG8z", [file_buf_validate_validate, file_chinwag_account_v1_events, file_chinwag_chat_v1_channel, file_chinwag_chat_v1_entry, file_chinwag_chat_v1_message, file_chinwag_common_v1_close, file_chinwag_presence_v1_presence, file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("Ch1jaGlud2FnL2NoYXQvdjEvY29ubmVjdC5wcm90bxIPY2hpbndhZy5jaGF0LnYxItgDCg5Db25uZWN0UmVxdWVzdBIlCgVoZWxsbxgBIAEoCzIWLmNoaW53YWcuY2hhdC52MS5IZWxsbxI8CgVzZW5kcxgCIAMoCzIjLmNoaW53YWcuY2hhdC52MS5TZW5kTWVzc2FnZVJlcXVlc3RCCLpIBZIBAhBkEi8KBW1hcmtzGAMgAygLMhUuY2hpbndhZy5jaGF0LnYxLk1hcmtCCbpIBpIBAxDoBxI3CgZ0eXBpbmcYBCADKAsyHS5jaGlud2FnLmNoYXQudjEuVHlwaW5nU2lnbmFsQgi6SAWSAQIQEBIwCgtyZW5ld190b2tlbhgFIAEoCzIbLmNoaW53YWcuY2hhdC52MS5SZW5ld1Rva2VuEiMKBHBpbmcYBiABKAsyFS5jaGlud2FnLmNoYXQudjEuUGluZxI0CglzdWJzY3JpYmUYByADKAsyFy5jaGlud2FnLmNoYXQudjEuQ3Vyc29yQgi6SAWSAQIQZBIlCgt1bnN1YnNjcmliZRgIIAMoCUIQukgNkgEKEGQiBnIEIAEoQBIxCgd3YXRjaGVzGAkgASgLMiAuY2hpbndhZy5jaGF0LnYxLlByZXNlbmNlV2F0Y2hlcxIQCghmcmFtZV9pZBgPIAEoAyKRAgoFSGVsbG8SGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoBRIYCgZjbGllbnQYAiABKAlCCLpIBXIDGIABEiYKDGNhcGFiaWxpdGllcxgDIAMoCUIQukgNkgEKEEAiBnIEIAEoQBIeCgxyZXN1bWVfc3RhbXAYBCABKAlCCLpIBXIDKIACEjQKB2N1cnNvcnMYBSADKAsyFy5jaGlud2FnLmNoYXQudjEuQ3Vyc29yQgq6SAeSAQQQoJwBEh8KDmNhdGNoX3VwX2xpbWl0GAYgASgFQge6SAQaAigAEjUKDXN1YnNjcmlwdGlvbnMYByABKAsyHi5jaGlud2FnLmNoYXQudjEuU3Vic2NyaXB0aW9ucyLMAQoNU3Vic2NyaXB0aW9ucxIQCghyZWNlaXB0cxgBIAEoCBIOCgZ0eXBpbmcYAiABKAgSDwoHYWNjb3VudBgDIAEoCBIxCgd3YXRjaGVzGAQgASgLMiAuY2hpbndhZy5jaGF0LnYxLlByZXNlbmNlV2F0Y2hlcxIzCghjaGFubmVscxgFIAMoCzIXLmNoaW53YWcuY2hhdC52MS5DdXJzb3JCCLpIBZIBAhBkEiAKDmFjY291bnRfY3Vyc29yGAYgASgJQgi6SAVyAyiAAiJJCg9QcmVzZW5jZVdhdGNoZXMSNgoHd2F0Y2hlcxgBIAMoCzIaLmNoaW53YWcucHJlc2VuY2UudjEuV2F0Y2hCCbpIBpIBAxDoByJeCgRNYXJrEh0KCmNoYW5uZWxfaWQYASABKAlCCbpIBnIEIAEoQBIYCgdyZWFkX2lkGAIgASgDQge6SAQiAigAEh0KDGRlbGl2ZXJlZF9pZBgDIAEoA0IHukgEIgIoACJeCgxUeXBpbmdTaWduYWwSHQoKY2hhbm5lbF9pZBgBIAEoCUIJukgGcgQgAShAEh8KDnRocmVhZF9yb290X2lkGAIgASgDQge6SAQiAigAEg4KBmFjdGl2ZRgDIAEoCCIuCgpSZW5ld1Rva2VuEiAKDGFjY2Vzc190b2tlbhgBIAEoCUIKukgHcgUgASiAQCJDCgRQaW5nEgoKAmlkGAEgASgDEi8KCGFjdGl2aXR5GAIgASgLMh0uY2hpbndhZy5wcmVzZW5jZS52MS5BY3Rpdml0eSKwBAoPQ29ubmVjdFJlc3BvbnNlEiYKBmV2ZW50cxgBIAMoCzIWLmNoaW53YWcuY2hhdC52MS5FdmVudBIsCgdyZXN1bHRzGAIgAygLMhsuY2hpbndhZy5jaGF0LnYxLlNlbmRSZXN1bHQSKgoIcmVjZWlwdHMYAyADKAsyGC5jaGlud2FnLmNoYXQudjEuUmVjZWlwdBInCgZ0eXBpbmcYBCADKAsyFy5jaGlud2FnLmNoYXQudjEuVHlwaW5nEjUKCHByZXNlbmNlGAUgAygLMiMuY2hpbndhZy5wcmVzZW5jZS52MS5QcmVzZW5jZUNoYW5nZRIxCgdhY2NvdW50GAYgAygLMiAuY2hpbndhZy5hY2NvdW50LnYxLkFjY291bnRFdmVudBIrCgZlcnJvcnMYByADKAsyGy5jaGlud2FnLmNoYXQudjEuRnJhbWVFcnJvchIpCgd3ZWxjb21lGAggASgLMhguY2hpbndhZy5jaGF0LnYxLldlbGNvbWUSLAoJY2F1Z2h0X3VwGAkgASgLMhkuY2hpbndhZy5jaGF0LnYxLkNhdWdodFVwEiMKBHBvbmcYCiABKAsyFS5jaGlud2FnLmNoYXQudjEuUG9uZxInCgVjbG9zZRgLIAEoCzIYLmNoaW53YWcuY29tbW9uLnYxLkNsb3NlEjQKDXRva2VuX3JlbmV3ZWQYDCABKAsyHS5jaGlud2FnLmNoYXQudjEuVG9rZW5SZW5ld2VkIpgCCgdXZWxjb21lEhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIRCglkZXZpY2VfaWQYAyABKAkSLwoLc2VydmVyX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBmxpbWl0cxgFIAEoCzIXLmNoaW53YWcuY2hhdC52MS5MaW1pdHMSFgoOc3RhbXBfYWNjZXB0ZWQYBiABKAgSNQoRdG9rZW5fZXhwaXJlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnNlcnZlcl92ZXJzaW9uGAggASgJEhQKDGNhcGFiaWxpdGllcxgJIAMoCSLvAQoGTGltaXRzEhcKD21heF90ZXh0X2xlbmd0aBgBIAEoBRIXCg9tYXhfZnJhbWVfYnl0ZXMYAiABKAUSGwoTbWF4X3NlbmRzX3Blcl9mcmFtZRgDIAEoBRIZChFtYXhfZ3JvdXBfbWVtYmVycxgEIAEoBRIYChBzZW5kc19wZXJfc2Vjb25kGAUgASgFEjAKDXBpbmdfaW50ZXJ2YWwYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMaWRsZV90aW1lb3V0GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIhkKCENhdWdodFVwEg0KBXN0YW1wGAEgASgJIqMBCgpTZW5kUmVzdWx0EhkKEWNsaWVudF9tZXNzYWdlX2lkGAEgASgJEhIKCmNoYW5uZWxfaWQYAiABKAkSEgoKbWVzc2FnZV9pZBgDIAEoAxIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIQoFZXJyb3IYBSABKAsyEi5nb29nbGUucnBjLlN0YXR1cyJVCgZUeXBpbmcSEgoKY2hhbm5lbF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhYKDnRocmVhZF9yb290X2lkGAMgASgDEg4KBmFjdGl2ZRgEIAEoCCJlCgpGcmFtZUVycm9yEhAKCGZyYW1lX2lkGAEgASgDEg0KBWZpZWxkGAIgASgJEhIKCmNoYW5uZWxfaWQYAyABKAkSIgoGc3RhdHVzGAQgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMiUgoEUG9uZxIKCgJpZBgBIAEoAxIvCgtzZXJ2ZXJfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFc3RhbXAYAyABKAkiPwoMVG9rZW5SZW5ld2VkEi8KC2V4cGlyZV90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKVAgoSU2VuZE1lc3NhZ2VSZXF1ZXN0Eh0KCmNoYW5uZWxfaWQYASABKAlCCbpIBnIEIAEoQBJnChFjbGllbnRfbWVzc2FnZV9pZBgCIAEoCUJMukhJckcyRV5bMC05YS1mXXs4fS1bMC05YS1mXXs0fS03WzAtOWEtZl17M30tWzg5YWJdWzAtOWEtZl17M30tWzAtOWEtZl17MTJ9JBI4Cgdjb250ZW50GAMgASgLMh8uY2hpbndhZy5jaGF0LnYxLk1lc3NhZ2VDb250ZW50Qga6SAPIAQESHAoLcmVwbHlfdG9faWQYBCABKANCB7pIBCICKAASHwoOdGhyZWFkX3Jvb3RfaWQYBSABKANCB7pIBCICKABiBnByb3RvMw", [file_buf_validate_validate, file_chinwag_account_v1_events, file_chinwag_chat_v1_channel, file_chinwag_chat_v1_entry, file_chinwag_chat_v1_message, file_chinwag_common_v1_close, file_chinwag_presence_v1_presence, file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * ConnectRequest is one frame from a device. Any of its fields may be set
@@ -47,8 +47,10 @@ export type ConnectRequest = Message<"chinwag.chat.v1.ConnectRequest"> & {
   hello?: Hello | undefined;
 
   /**
-   * Messages to send, at most 100, stored in this order. Each is answered by
-   * one of `results`.
+   * Messages to send, at most 100; those of one channel are stored in this
+   * order. Each is answered by one of `results`. One that is refused does not
+   * hold back those after it: a device whose message must not overtake one that
+   * may be refused waits for that one's result.
    *
    * @generated from field: repeated chinwag.chat.v1.SendMessageRequest sends = 2;
    */
@@ -144,12 +146,12 @@ export type Hello = Message<"chinwag.chat.v1.Hello"> & {
   client: string;
 
   /**
-   * What the client can do beyond version 1. The server ignores what it does
-   * not know.
+   * What the client can do beyond version 1, as names of at most 64 bytes. The
+   * server ignores those that it does not know.
    *
-   * @generated from field: repeated chinwag.chat.v1.Capability capabilities = 3;
+   * @generated from field: repeated string capabilities = 3;
    */
-  capabilities: Capability[];
+  capabilities: string[];
 
   /**
    * The newest `stamp` that the device has got: with it the server passes over
@@ -161,8 +163,10 @@ export type Hello = Message<"chinwag.chat.v1.Hello"> & {
   resumeStamp: string;
 
   /**
-   * The device's position in every channel that it keeps, at most 20,000. A
-   * channel without one is opened at its head (ChannelOpened).
+   * The device's position in every channel that it keeps, at most 20,000; of
+   * two for one channel, the later holds. A channel without one is opened at its
+   * head (ChannelOpened). A cursor that cannot be used never makes hello fail: it is
+   * answered with ChannelReset.
    *
    * @generated from field: repeated chinwag.chat.v1.Cursor cursors = 5;
    */
@@ -420,7 +424,8 @@ export type ConnectResponse = Message<"chinwag.chat.v1.ConnectResponse"> & {
 
   /**
    * Watermarks of other members; only the newest of a member and channel is
-   * sent.
+   * sent. Resuming sends the current ones of the channels in which something
+   * changed.
    *
    * @generated from field: repeated chinwag.chat.v1.Receipt receipts = 3;
    */
@@ -504,7 +509,8 @@ export const ConnectResponseSchema: GenMessage<ConnectResponse> = /*@__PURE__*/
  */
 export type Welcome = Message<"chinwag.chat.v1.Welcome"> & {
   /**
-   * Names this stream in logs; at most 64 bytes.
+   * Names this stream in logs, new with each one; at most 64 bytes. Not the
+   * login session, which is device_id.
    *
    * @generated from field: string session_id = 1;
    */
@@ -558,6 +564,14 @@ export type Welcome = Message<"chinwag.chat.v1.Welcome"> & {
    * @generated from field: string server_version = 8;
    */
   serverVersion: string;
+
+  /**
+   * What the server can do beyond version 1, as names of at most 64 bytes. The
+   * client ignores those that it does not know.
+   *
+   * @generated from field: repeated string capabilities = 9;
+   */
+  capabilities: string[];
 };
 
 /**
@@ -679,7 +693,7 @@ export type SendResult = Message<"chinwag.chat.v1.SendResult"> & {
   messageId: bigint;
 
   /**
-   * The message's server time.
+   * The message's server time; the same in a repeat.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 4;
    */
@@ -861,7 +875,9 @@ export type SendMessageRequest = Message<"chinwag.chat.v1.SendMessageRequest"> &
    * kept over retries: (channel, sender, client_message_id) always yields the
    * same message id for 30 days. The same id with other content is refused
    * with ERROR_REASON_ID_REUSED; one made more than 15 days ago with
-   * ERROR_REASON_SEND_EXPIRED.
+   * ERROR_REASON_SEND_EXPIRED, one made more than a day in the future with
+   * ERROR_REASON_INVALID_FIELD. The server's clock decides: make it by
+   * Welcome.server_time where the device's own clock is wrong.
    *
    * @generated from field: string client_message_id = 2;
    */
@@ -897,24 +913,4 @@ export type SendMessageRequest = Message<"chinwag.chat.v1.SendMessageRequest"> &
  */
 export const SendMessageRequestSchema: GenMessage<SendMessageRequest> = /*@__PURE__*/
   messageDesc(file_chinwag_chat_v1_connect, 17);
-
-/**
- * Capability is something that a client can do beyond protocol version 1.
- *
- * @generated from enum chinwag.chat.v1.Capability
- */
-export enum Capability {
-  /**
-   * Not set.
-   *
-   * @generated from enum value: CAPABILITY_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED = 0,
-}
-
-/**
- * Describes the enum chinwag.chat.v1.Capability.
- */
-export const CapabilitySchema: GenEnum<Capability> = /*@__PURE__*/
-  enumDesc(file_chinwag_chat_v1_connect, 0);
 

@@ -82,7 +82,8 @@ export type Entry = Message<"chinwag.chat.v1.Entry"> & {
 
   /**
    * True: the payload was removed (its message was deleted, or an account).
-   * The entry keeps its id, kind, ids of other entries and count.
+   * The entry keeps its id, kind, ids of other entries and count. It is a legal
+   * form of the same entry: a device that has the other form replaces it.
    *
    * @generated from field: bool redacted = 8;
    */
@@ -503,7 +504,9 @@ export const MemberRefSchema: GenMessage<MemberRef> = /*@__PURE__*/
   messageDesc(file_chinwag_chat_v1_entry, 12);
 
 /**
- * Event is one step of what a device learns about its channels, in order.
+ * Event is one step of what a device learns about its channels, in order. An
+ * event with an entry has the same bytes for every recipient and says nothing
+ * that differs by recipient; the other kinds are made for one user.
  *
  * @generated from message chinwag.chat.v1.Event
  */
@@ -515,7 +518,7 @@ export type Event = Message<"chinwag.chat.v1.Event"> & {
    */
   event: {
     /**
-     * The next entry of a channel. Its bytes are the same for everybody.
+     * The next entry of a channel.
      *
      * @generated from field: chinwag.chat.v1.Entry entry = 1;
      */

@@ -204,8 +204,8 @@ export type Message = Message$1<"chinwag.chat.v1.Message"> & {
   id: bigint;
 
   /**
-   * The user who sent it. Empty after the account was deleted, where the
-   * team's setting says that names go.
+   * The user who sent it. The id stays when the account is deleted; GetUser then
+   * says `deleted` and no name.
    *
    * @generated from field: string sender_id = 3;
    */

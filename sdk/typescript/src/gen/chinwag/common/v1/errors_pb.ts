@@ -298,7 +298,8 @@ export enum ErrorReason {
 
   /**
    * PERMISSION_DENIED: the other user cannot be written to or added by the
-   * caller. Why (blocked, friends only, account closed) is not said.
+   * caller. Why (blocked, friends only, account closed, no such user) is not
+   * said.
    *
    * @generated from enum value: ERROR_REASON_RECIPIENT_UNAVAILABLE = 52;
    */
@@ -321,8 +322,8 @@ export enum ErrorReason {
 
   /**
    * ALREADY_EXISTS: the client_message_id or request_id was used before with
-   * other content. What is stored stays as it is; the error's metadata says
-   * where ("message_id").
+   * other content. What is stored stays as it is, and the error's metadata names
+   * it: "channel_id" and "message_id", where there is one.
    *
    * @generated from enum value: ERROR_REASON_ID_REUSED = 60;
    */

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file chinwag/common/v1/stream.proto.
  */
 export const file_chinwag_common_v1_stream: GenFile = /*@__PURE__*/
-  fileDesc("Ch5jaGlud2FnL2NvbW1vbi92MS9zdHJlYW0ucHJvdG8SEWNoaW53YWcuY29tbW9uLnYxImkKC1N0cmVhbUhlbGxvEhgKEHByb3RvY29sX3ZlcnNpb24YASABKAUSGAoGY2xpZW50GAIgASgJQgi6SAVyAxiAARImCgxjYXBhYmlsaXRpZXMYAyADKAlCELpIDZIBChBAIgZyBCABKEAiowEKDVN0cmVhbVdlbGNvbWUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIvCgtzZXJ2ZXJfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOc2VydmVyX3ZlcnNpb24YAyABKAkSNQoRdG9rZW5fZXhwaXJlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhgKClN0cmVhbVBpbmcSCgoCaWQYASABKAMiSQoKU3RyZWFtUG9uZxIKCgJpZBgBIAEoAxIvCgtzZXJ2ZXJfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiNAoQU3RyZWFtUmVuZXdUb2tlbhIgCgxhY2Nlc3NfdG9rZW4YASABKAlCCrpIB3IFIAEogEAiRQoSU3RyZWFtVG9rZW5SZW5ld2VkEi8KC2V4cGlyZV90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJSCgtTdHJlYW1FcnJvchIQCghmcmFtZV9pZBgBIAEoAxINCgVmaWVsZBgCIAEoCRIiCgZzdGF0dXMYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c2IGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("Ch5jaGlud2FnL2NvbW1vbi92MS9zdHJlYW0ucHJvdG8SEWNoaW53YWcuY29tbW9uLnYxImkKC1N0cmVhbUhlbGxvEhgKEHByb3RvY29sX3ZlcnNpb24YASABKAUSGAoGY2xpZW50GAIgASgJQgi6SAVyAxiAARImCgxjYXBhYmlsaXRpZXMYAyADKAlCELpIDZIBChBAIgZyBCABKEAiuQEKDVN0cmVhbVdlbGNvbWUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIvCgtzZXJ2ZXJfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOc2VydmVyX3ZlcnNpb24YAyABKAkSNQoRdG9rZW5fZXhwaXJlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDGNhcGFiaWxpdGllcxgFIAMoCSIYCgpTdHJlYW1QaW5nEgoKAmlkGAEgASgDIkkKClN0cmVhbVBvbmcSCgoCaWQYASABKAMSLwoLc2VydmVyX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjQKEFN0cmVhbVJlbmV3VG9rZW4SIAoMYWNjZXNzX3Rva2VuGAEgASgJQgq6SAdyBSABKIBAIkUKElN0cmVhbVRva2VuUmVuZXdlZBIvCgtleHBpcmVfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiUgoLU3RyZWFtRXJyb3ISEAoIZnJhbWVfaWQYASABKAMSDQoFZmllbGQYAiABKAkSIgoGc3RhdHVzGAMgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * StreamHello is the first frame of a stream of AccountService, PresenceService
@@ -63,7 +63,8 @@ export const StreamHelloSchema: GenMessage<StreamHello> = /*@__PURE__*/
  */
 export type StreamWelcome = Message<"chinwag.common.v1.StreamWelcome"> & {
   /**
-   * Names this stream in logs; at most 64 bytes.
+   * Names this stream in logs, new with each one; at most 64 bytes. Not the
+   * login session, which is the device.
    *
    * @generated from field: string session_id = 1;
    */
@@ -90,6 +91,14 @@ export type StreamWelcome = Message<"chinwag.common.v1.StreamWelcome"> & {
    * @generated from field: google.protobuf.Timestamp token_expire_time = 4;
    */
   tokenExpireTime?: Timestamp | undefined;
+
+  /**
+   * What the server can do beyond version 1, as names of at most 64 bytes. The
+   * client ignores those that it does not know.
+   *
+   * @generated from field: repeated string capabilities = 5;
+   */
+  capabilities: string[];
 };
 
 /**

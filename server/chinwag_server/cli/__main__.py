@@ -1,0 +1,7 @@
+"""`python -m chinwag_server.cli`."""
+
+import sys
+
+from chinwag_server.cli import main
+
+sys.exit(main())

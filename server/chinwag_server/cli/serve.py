@@ -1,0 +1,143 @@
+"""`chinwag serve`: a node in this process, until a signal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from chinwag_server import __version__
+from chinwag_server.cli.exits import CommandError, Exit
+from chinwag_server.cli.settings import load_settings
+from chinwag_server.config import Settings
+from chinwag_server.config.sources import add_flags
+from chinwag_server.observe.logs import describe, setup_logs
+
+if TYPE_CHECKING:
+    from chinwag_server.node import Node
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="print where it listens as one line of JSON"
+    )
+    add_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = load_settings(args).settings
+    setup_logs(settings.log.level, settings.log.format)
+    _prepare_grpc(os.environ)
+    return _run_loop(_serve(settings, as_json=args.json))
+
+
+def _prepare_grpc(environment: Any) -> None:
+    """What grpc reads when it is first imported."""
+    experiments = [environment.get("GRPC_EXPERIMENTS", ""), "-event_engine_listener"]
+    environment["GRPC_EXPERIMENTS"] = ",".join(filter(None, experiments))
+    # It writes lines of its own about what we say better, such as a port in use.
+    environment.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def _run_loop(work: Coroutine[Any, Any, int]) -> int:
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if sys.platform != "win32":
+        import uvloop  # noqa: PLC0415 - not there on Windows
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
+
+
+async def _serve(settings: Settings, *, as_json: bool) -> int:
+    # Imports grpc, which must come after `_prepare_grpc`.
+    from chinwag_server.chat.store import StoreError  # noqa: PLC0415
+    from chinwag_server.datadir import DataDirError  # noqa: PLC0415
+    from chinwag_server.node import Node  # noqa: PLC0415
+    from chinwag_server.rpc.grpcio import ListenError  # noqa: PLC0415
+
+    node = Node(settings)
+    try:
+        await node.start()
+    except (DataDirError, StoreError, ListenError) as error:
+        raise CommandError(str(error)) from error
+    stop = _stop_on_signal()
+    print(_json(node) if as_json else _welcome(node), flush=True)
+    log.info("serving on port %d", node.port)
+    await stop.wait()
+    log.info("draining")
+    try:
+        async with asyncio.timeout(settings.deadlines.drain_ms / 1000):
+            await node.stop()
+    except TimeoutError as error:
+        # What was acked is durable; what was not, its sender sends again.
+        log.error("did not end in time: %s", describe(error))
+        _exit_now(Exit.FAILED)
+    log.info("stopped")
+    return Exit.OK
+
+
+def _stop_on_signal() -> asyncio.Event:
+    """An event that the first signal sets; the second one ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            _exit_now(Exit.INTERRUPTED)
+        stop.set()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+def _exit_now(code: Exit) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _target(settings: Settings, port: int) -> str:
+    host = settings.listen.host
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "localhost"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _json(node: Node) -> str:
+    return json.dumps(
+        {
+            "target": _target(node.settings, node.port),
+            "port": node.port,
+            "http_port": node.http_port,
+            "pid": os.getpid(),
+            "data_dir": str(node.settings.data_dir),
+        }
+    )
+
+
+def _welcome(node: Node) -> str:
+    settings = node.settings
+    target = _target(settings, node.port)
+    tls = "TLS" if settings.listen.tls_cert_file else "plain text"
+    lines = [
+        f"chinwag {__version__} serves on {target} ({tls}); its data is in {settings.data_dir}",
+        "",
+        f"  join     chinwag signup NAME --server {target}     then: chinwag chat",
+    ]
+    if node.http_port:
+        http = f"http://{settings.http.host}:{node.http_port}"
+        lines.append(f"  observe  {http}/metrics  {http}/healthz")
+    lines += ["  stop     Ctrl-C (drains; a second one stops at once)", ""]
+    return "\n".join(lines)

@@ -1,0 +1,30 @@
+"""Every setting of a node: what it is called, its type, default, bounds and meaning, once.
+
+`settings` declares them, `sources` reads them (flags, then CHINWAG_... variables, then a TOML file,
+then defaults), `reference` writes docs/configuration.md from them. No other module reads the
+environment or a file of settings.
+"""
+
+from chinwag_server.config.settings import (
+    AccountSettings,
+    DeadlineSettings,
+    HttpSettings,
+    LimitSettings,
+    ListenSettings,
+    LogSettings,
+    Settings,
+)
+from chinwag_server.config.sources import ConfigError, Loaded, load
+
+__all__ = [
+    "AccountSettings",
+    "ConfigError",
+    "DeadlineSettings",
+    "HttpSettings",
+    "LimitSettings",
+    "ListenSettings",
+    "Loaded",
+    "LogSettings",
+    "Settings",
+    "load",
+]

@@ -1,0 +1,221 @@
+"""The declarations. A name's ending is its unit: _ms, _s, _bytes, _kib, _per_second."""
+# ruff: noqa: RUF009 - `setting` makes a dataclasses.field, as the rule wants
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DAY_S = 86_400
+LOOPBACK = ("127.0.0.0/8", "::1")
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    flag: str = "",
+) -> Any:
+    """A field of settings.
+
+    Args:
+        doc: One line for people.
+        low, high: Bounds of a number, both allowed.
+        flag: A short name of the flag beside the full one.
+    """
+    return field(
+        default=default,
+        metadata={"doc": doc, "low": low, "high": high, "choices": choices, "flag": flag},
+    )
+
+
+@dataclass(slots=True, frozen=True)
+class ListenSettings:
+    """Where the gRPC server listens, and whom it believes."""
+
+    host: str = setting(
+        "127.0.0.1",
+        "Address to bind. Any other than loopback needs TLS or `insecure`.",
+        flag="host",
+    )
+    port: int = setting(
+        7400, "Port of the gRPC server; 0: any that is free.", low=0, high=65535, flag="port"
+    )
+    tls_cert_file: Path | None = setting(None, "Certificate chain in PEM form; turns TLS on.")
+    tls_key_file: Path | None = setting(None, "The certificate's private key in PEM form.")
+    tls_client_ca_file: Path | None = setting(
+        None, "If given, clients must show a certificate signed by one of these."
+    )
+    insecure: bool = setting(
+        False, "Serve plain text on an address that is not loopback.", flag="insecure"
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (), "Addresses and networks whose x-forwarded-for header names the client."
+    )
+    keepalive_ms: int = setting(
+        30_000, "A silent connection is asked for a sign of life so often.", low=1000
+    )
+    ping_timeout_ms: int = setting(
+        10_000, "It is dropped if none comes for so long.", low=100, high=600_000
+    )
+    connection_streams: int = setting(
+        1000, "Calls and streams at one time on one connection.", low=1, high=1_000_000
+    )
+
+
+@dataclass(slots=True, frozen=True)
+class HttpSettings:
+    """The HTTP port for operators: /metrics, /healthz, /.well-known/jwks.json."""
+
+    enabled: bool = setting(True, "Whether there is one.")
+    host: str = setting("127.0.0.1", "Address to bind. What it shows is no secret, but not public.")
+    port: int = setting(
+        0, "Its port; 0: any that is free, printed at the start.", low=0, high=65535
+    )
+
+
+@dataclass(slots=True, frozen=True)
+class LimitSettings:
+    """What one message, channel, user or address may cost. A rate of 0 is no limit."""
+
+    text_length: int = setting(100_000, "Code points in a message's text.", low=1, high=100_000)
+    group_members: int = setting(100, "Members of a group.", low=2, high=1000)
+    reactions: int = setting(50, "Different reactions to a message.", low=1, high=1000)
+    user_channels: int = setting(5000, "Channels in which a user may be.", low=1, high=1_000_000)
+    user_streams: int = setting(
+        20, "Open streams of a user, and waiting Syncs.", low=1, high=10_000
+    )
+    user_devices: int = setting(50, "Devices (sessions) of a user.", low=1, high=10_000)
+    user_relations: int = setting(
+        5000, "Friends, friend requests and blocks of a user, each.", low=1, high=1_000_000
+    )
+    api_keys: int = setting(1000, "API keys of the deployment.", low=1, high=1_000_000)
+
+    message_bytes: int = setting(4 << 20, "One request of a call.", low=1 << 16, high=64 << 20)
+    frame_bytes: int = setting(1 << 20, "One frame of a stream.", low=1 << 16, high=16 << 20)
+    metadata_bytes: int = setting(
+        16 << 10,
+        "Metadata (headers) of a call, names, values and 32 for each.",
+        low=2048,
+        high=1 << 20,
+    )
+    frame_sends: int = setting(100, "Sends in one frame.", low=1, high=100)
+    bad_frames: int = setting(1000, "Refused frames after which a stream is closed.", low=1)
+
+    user_calls_per_second: float = setting(200, "Calls of a user.", low=0)
+    user_calls_burst: int = setting(1000, "The same at once, after a pause.", low=1)
+    user_frames_per_second: float = setting(100, "Frames from a user's streams.", low=0)
+    user_frames_burst: int = setting(500, "The same at once, after a pause.", low=1)
+    user_sends_per_second: float = setting(50, "Messages that a user sends.", low=0)
+    user_sends_burst: int = setting(500, "The same at once, after a pause.", low=1)
+    address_calls_per_second: float = setting(1000, "Calls from an address.", low=0)
+    address_calls_burst: int = setting(5000, "The same at once, after a pause.", low=1)
+    address_frames_per_second: float = setting(1000, "Frames from an address.", low=0)
+    address_frames_burst: int = setting(5000, "The same at once, after a pause.", low=1)
+    address_sends_per_second: float = setting(500, "Messages sent from an address.", low=0)
+    address_sends_burst: int = setting(5000, "The same at once, after a pause.", low=1)
+    anonymous_calls_per_second: float = setting(
+        5, "Calls without a token (sign-up, login, token refresh) from an address.", low=0
+    )
+    anonymous_calls_burst: int = setting(50, "The same at once, after a pause.", low=1)
+    exempt_addresses: tuple[str, ...] = setting(
+        LOOPBACK, "Addresses and networks that have no limit by address."
+    )
+    rate_keys: int = setting(
+        100_000, "Users, and addresses, whose rates are remembered, each.", low=100
+    )
+
+    queue_events: int = setting(20_000, "Pieces waiting for a slow stream.", low=100)
+    queue_bytes: int = setting(8 << 20, "The same in bytes.", low=1 << 20)
+    backlog_bytes: int = setting(
+        64 << 20, "Bytes waiting for the store; above it, sends are refused.", low=1 << 20
+    )
+    members_in_memory: int = setting(
+        200_000, "Members of loaded channels; above it, quiet channels are unloaded.", low=1000
+    )
+    running_calls: int = setting(10_000, "Unary calls at one time.", low=10)
+    running_streams: int = setting(100_000, "Streams at one time.", low=10)
+
+
+@dataclass(slots=True, frozen=True)
+class DeadlineSettings:
+    """How long things may take."""
+
+    unary_ms: int = setting(
+        75_000, "A unary call; a client's shorter deadline holds. Sync waits up to 60 s.", low=1000
+    )
+    hello_ms: int = setting(10_000, "Until a stream's hello.", low=100)
+    idle_ms: int = setting(120_000, "Silence after which a stream is closed.", low=1000)
+    ping_interval_ms: int = setting(
+        30_000, "Told to clients: how often a quiet device pings.", low=1000
+    )
+    drain_ms: int = setting(15_000, "From SIGTERM to the end, at most.", low=0, high=600_000)
+
+
+@dataclass(slots=True, frozen=True)
+class AccountSettings:
+    """People, passwords and tokens."""
+
+    open_signup: bool = setting(True, "Whether anybody may make an account.")
+    deletion_redacts: bool = setting(
+        True, "Whether deleting an account deletes what its messages say."
+    )
+    issuer: str = setting("chinwag", "`iss` and `aud` of access tokens.")
+    access_token_s: int = setting(900, "Life of an access token.", low=60, high=DAY_S)
+    refresh_token_s: int = setting(
+        90 * DAY_S, "Life of a refresh token, and so of a session.", low=60
+    )
+    refresh_grace_s: int = setting(
+        60, "How long a used refresh token gives the same new pair again.", low=0, high=3600
+    )
+    argon2_memory_kib: int = setting(
+        19_456, "Memory to hash a password (argon2id).", low=8, high=4 << 20
+    )
+    argon2_passes: int = setting(2, "Passes over it.", low=1, high=100)
+    argon2_lanes: int = setting(1, "Threads for one password.", low=1, high=64)
+    argon2_concurrency: int = setting(2, "Passwords hashed at one time.", low=1, high=64)
+    argon2_queue: int = setting(
+        100, "Passwords waiting for that; above it, logins are refused.", low=1
+    )
+    login_failures: int = setting(
+        10, "Failed logins of a username, and of an address, before it has to wait.", low=1
+    )
+    login_window_s: int = setting(900, "How long a failed login counts.", low=1)
+    event_days: int = setting(30, "How long account events are kept.", low=1)
+    event_count: int = setting(10_000, "How many of them are kept for a user.", low=100)
+
+
+@dataclass(slots=True, frozen=True)
+class LogSettings:
+    """Logs, on the standard error stream."""
+
+    level: str = setting(
+        "info", "The least that is logged.", choices=("debug", "info", "warning", "error")
+    )
+    format: str = setting(
+        "auto", "auto: for people on a terminal, otherwise json.", choices=("auto", "json", "human")
+    )
+
+
+def _section(kind: Callable[[], Any]) -> Any:
+    return field(default_factory=kind)
+
+
+@dataclass(slots=True, frozen=True)
+class Settings:
+    """All settings of a node."""
+
+    data_dir: Path = setting(
+        Path(".chinwag"), "Directory of the node's stores; one node at a time.", flag="data"
+    )
+    listen: ListenSettings = _section(ListenSettings)
+    http: HttpSettings = _section(HttpSettings)
+    limits: LimitSettings = _section(LimitSettings)
+    deadlines: DeadlineSettings = _section(DeadlineSettings)
+    account: AccountSettings = _section(AccountSettings)
+    log: LogSettings = _section(LogSettings)

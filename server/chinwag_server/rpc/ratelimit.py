@@ -1,0 +1,163 @@
+"""Rate limits: token buckets by user and by address, as many as there is room for.
+
+A bucket holds `burst` tokens and gains `rate` a second; what is taken over that has to wait
+(https://en.wikipedia.org/wiki/Token_bucket).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from chinwag_server.clock import Clock
+from chinwag_server.rpc.caller import Caller
+
+
+@dataclass(slots=True, frozen=True)
+class Rate:
+    """How much may come.
+
+    Attributes:
+        per_second: In the long run; 0: no limit.
+        burst: At once, after a pause.
+    """
+
+    per_second: float
+    burst: float
+
+
+class TokenBuckets:
+    """One bucket a key. The least used ones are forgotten when there are too many: whoever comes
+    back starts with a full one.
+
+    Args:
+        max_keys: Buckets kept, about 200 bytes each.
+    """
+
+    def __init__(self, rate: Rate, clock: Clock, *, max_keys: int = 100_000) -> None:
+        self._rate = rate.per_second
+        self._burst = max(rate.burst, 1.0)
+        self._clock = clock
+        self._max_keys = max_keys
+        # Key -> (tokens, when they were counted); the least used first.
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def wait(self, key: str, count: float = 1) -> float:
+        """Seconds until `count` can be taken; 0: now. Takes nothing.
+
+        More than a burst at once can only be taken from a full bucket, and leaves it in debt.
+        """
+        if not self._rate:
+            return 0.0
+        missing = min(count, self._burst) - self._tokens(key)
+        return missing / self._rate if missing > 0 else 0.0
+
+    def take(self, key: str, count: float = 1) -> None:
+        """Takes `count`, after `wait` said 0."""
+        if not self._rate:
+            return
+        self._buckets[key] = (self._tokens(key) - count, self._clock.monotonic())
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > self._max_keys:
+            self._buckets.popitem(last=False)
+
+    def _tokens(self, key: str) -> float:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            return self._burst
+        tokens, counted = bucket
+        return min(self._burst, tokens + (self._clock.monotonic() - counted) * self._rate)
+
+
+class Limiter:
+    """One kind of thing (calls, frames, sends) limited by user and by address.
+
+    An API key that calls for itself is limited like a user; its address is not limited, since a
+    backend speaks for many users from one address.
+
+    Args:
+        exempt: Networks whose addresses are not limited, such as "127.0.0.0/8".
+    """
+
+    def __init__(
+        self,
+        user: Rate,
+        address: Rate,
+        clock: Clock,
+        *,
+        exempt: Iterable[str] = (),
+        max_keys: int = 100_000,
+    ) -> None:
+        self._users = TokenBuckets(user, clock, max_keys=max_keys)
+        self._addresses = TokenBuckets(address, clock, max_keys=max_keys)
+        self._exempt = AddressSet(exempt)
+
+    def take(self, caller: Caller, count: int = 1) -> float:
+        """Seconds to wait until so many more may come; 0: they are taken. Either both buckets
+        give or none does."""
+        user = caller.user_id or caller.api_key_id
+        address = caller.address
+        if caller.api_key_id or address in self._exempt:
+            address = ""
+        wait = self._users.wait(user, count) if user else 0.0
+        if address:
+            wait = max(wait, self._addresses.wait(address, count))
+        if wait:
+            return wait
+        if user:
+            self._users.take(user, count)
+        if address:
+            self._addresses.take(address, count)
+        return 0.0
+
+
+class AddressSet:
+    """Addresses and networks, with a bounded memory of what was asked.
+
+    Raises:
+        ValueError: One is no address and no network.
+    """
+
+    MAX_REMEMBERED = 10_000
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = tuple(ipaddress.ip_network(text, strict=False) for text in networks)
+        self._remembered: dict[str, bool] = {}
+
+    def __contains__(self, address: str) -> bool:
+        if not self._networks:
+            return False
+        found = self._remembered.get(address)
+        if found is None:
+            found = self._look(address)
+            if len(self._remembered) >= self.MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[address] = found
+        return found
+
+    def _look(self, address: str) -> bool:
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:  # a Unix socket, or what a header says
+            return False
+        mapped = getattr(ip, "ipv4_mapped", None)
+        return any((mapped or ip) in network for network in self._networks)
+
+
+class StreamRates:
+    """Frames and sends of device streams: the chat room's `RateLimits`."""
+
+    def __init__(self, frames: Limiter, sends: Limiter) -> None:
+        self._frames = frames
+        self._sends = sends
+
+    def take_frame(self, caller: Caller) -> float:
+        return self._frames.take(caller)
+
+    def take_sends(self, caller: Caller, count: int) -> float:
+        return self._sends.take(caller, count)
