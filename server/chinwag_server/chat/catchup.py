@@ -88,6 +88,7 @@ class Wanted:
         limit: At most so many missing entries of a channel, 0: no limit.
         receipts: Whether it wants other members' marks.
         page_entries: Entries in a piece, at most.
+        cursors_only: Whether channels without a cursor are left out.
     """
 
     cursors: Mapping[str, channel_pb2.Cursor]
@@ -95,6 +96,7 @@ class Wanted:
     limit: int = 0
     receipts: bool = False
     page_entries: int = PAGE_ENTRIES
+    cursors_only: bool = False
 
 
 class CatchUp:
@@ -123,7 +125,7 @@ class CatchUp:
         it asks for the next one. When the iterator ends, every channel of the user is settled
         and nothing was noted since."""
         since = wanted.stamp.number if wanted.stamp else 0
-        rows = await self._store.user_channels(user_id, since)
+        rows = [] if wanted.cursors_only else await self._store.user_channels(user_id, since)
         seen: set[str] = set()
         for record, member in rows:
             seen.add(record.channel_id)
@@ -144,6 +146,8 @@ class CatchUp:
                 elif _is_behind(cursor, row[0]):
                     async for piece in self._channel(*row, wanted, progress):
                         yield piece
+        if wanted.cursors_only:
+            return
         # Channels that the user came into while this ran.
         while missing := [
             channel_id for channel_id in progress.noted if channel_id not in progress.settled
@@ -155,18 +159,6 @@ class CatchUp:
                     continue
                 async for piece in self._channel(*row, wanted, progress):
                     yield piece
-
-    async def one(
-        self, user_id: str, cursor: channel_pb2.Cursor, wanted: Wanted, progress: Progress
-    ) -> AsyncGenerator[Piece, None]:
-        """What is missing of one channel: for a broadcast channel that a device begins to look
-        at."""
-        row = await self._row(user_id, cursor.channel_id)
-        if row is None:
-            yield _reset(cursor.channel_id, _Reset.REASON_NOT_VISIBLE, 0, 0)
-            return
-        async for piece in self._channel(*row, wanted, progress):
-            yield piece
 
     async def _row(
         self, user_id: str, channel_id: str

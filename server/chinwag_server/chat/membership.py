@@ -182,6 +182,7 @@ class Membership:
                 state=channel_pb2.ChannelState(
                     channel_id=log.id,
                     read_id=member.read_id,
+                    read_count=member.read_count,
                     delivered_id=member.delivered_id,
                     head_id=log.record.head_id,
                     role=member.role,  # type: ignore[arg-type]
@@ -310,8 +311,7 @@ class Membership:
             if new and not log.is_broadcast:
                 entry = log.next_entry(now_us, caller.user_id, caller.device_id)
                 entry.members_added.members.extend(
-                    entry_pb2.MemberRef(user_id=u, role=role)
-                    for u in new
+                    entry_pb2.MemberRef(user_id=u, role=role) for u in new
                 )
                 writes.append(log.append(entry, EntryKind.MEMBERS_ADDED, now_us))
             writes += [self._enter(log, user_id, role, now_us) for user_id in new]

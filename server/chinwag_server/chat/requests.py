@@ -62,8 +62,11 @@ class Requests:
         request_id: str = request.request_id  # type: ignore[attr-defined]
         if not request_id:
             return await run(lambda _answer: [])
-        scope = f"{type(request).__name__}:{caller.user_id or caller.api_key_id}"
-        digest = content_hash(request.SerializeToString(deterministic=True))
+        channel_id = getattr(request, "channel_id", "")
+        scope = f"{channel_id}:{caller.user_id or caller.api_key_id}"
+        digest = content_hash(
+            type(request).__name__.encode(), request.SerializeToString(deterministic=True)
+        )
         key = (scope, request_id)
         while (first := self._running.get(key)) is not None:
             await asyncio.shield(first)
@@ -77,6 +80,7 @@ class Requests:
                         "ID_REUSED",
                         f"request_id {request_id!r} was used with other content within 30 days: "
                         "draw a new one for a new request",
+                        metadata={"channel_id": channel_id} if channel_id else None,
                     )
                 answer = response_type()
                 answer.ParseFromString(stored.response)

@@ -10,6 +10,7 @@ from chinwag_server.chat import access, ids, ranges
 from chinwag_server.chat.channel import ChannelLog, MessageState, PendingSend
 from chinwag_server.chat.channels import Channels, not_found, storage_unavailable
 from chinwag_server.chat.directory import Directory
+from chinwag_server.chat.entries import parse, time_us
 from chinwag_server.chat.messages import Messages, put_state
 from chinwag_server.chat.permissions import Action
 from chinwag_server.chat.requests import content_hash
@@ -47,6 +48,8 @@ class _Prepared:
     # The thread's root; counted as in flight from the look-up on, so that it is not forgotten.
     root: MessageState | None
     assigned: bool = False
+    # Of a repeat: when the first was stored.
+    stored_time_us: int = 0
 
 
 class Sends:
@@ -85,6 +88,9 @@ class Sends:
                 found = await self._channels.store.find_sends(
                     [(item.log.id, caller.user_id, item.key) for item in prepared]
                 )
+                for item, stored in zip(prepared, found, strict=True):
+                    if stored is not None:
+                        item.stored_time_us = await self._time_of(item.log, stored.message_id)
                 self._assign(caller, prepared, found, answer)
             finally:
                 for item in prepared:
@@ -96,6 +102,10 @@ class Sends:
                 item.log.uses -= 1
                 if item.root is not None and not item.assigned:
                     item.root.in_flight -= 1
+
+    async def _time_of(self, log: ChannelLog, message_id: int) -> int:
+        entry = await self._channels.store.entry(log.id, message_id)
+        return time_us(parse(entry).create_time) if entry is not None else 0
 
     async def _prepare(
         self, caller: Caller, index: int, request: connect_pb2.SendMessageRequest
@@ -215,10 +225,11 @@ class Sends:
             return None
         finished = log.finished.get((sender, item.key))
         if finished is not None:
+            item.stored_time_us = finished.time_us
             stored = StoredSend(finished.message_id, finished.content_hash)
         if stored is not None:
             _check_same(item, stored.content_hash, stored.message_id)
-            answer(item.index, Sent(stored.message_id, 0))
+            answer(item.index, Sent(stored.message_id, item.stored_time_us))
             return None
         if request.reply_to_id > log.committed_id:
             raise Refusal(

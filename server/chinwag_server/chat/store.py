@@ -240,7 +240,7 @@ class PutMentions:
 
 @dataclass(slots=True)
 class PutRequest:
-    """Remembers the answer to a request_id for 30 days. `scope` names caller and method."""
+    """Remembers the answer to a request_id for 30 days. `scope` names channel and caller."""
 
     scope: str
     request_id: str

@@ -40,6 +40,10 @@ _PARTS = frozenset(
 )
 
 
+# Refusals after which the same send may succeed: nothing of its channel may overtake it.
+_FOR_A_MOMENT = frozenset({"RATE_LIMITED", "OVERLOADED", "STORAGE_UNAVAILABLE"})
+
+
 @dataclass(slots=True, frozen=True)
 class StreamLimits:
     """What a stream may cost.
@@ -52,7 +56,7 @@ class StreamLimits:
 
     queue_pieces: int = 20_000
     queue_bytes: int = 8 << 20
-    frame_bytes: int = 1 << 20
+    frame_bytes: int = 4 << 20
     bad_frames: int = 1000
     hello_timeout_s: float = 10.0
     idle_timeout_s: float = 120.0
@@ -92,6 +96,7 @@ class DeviceStream:
         "_bad_frames",
         "_catching_up",
         "_expire_time_us",
+        "_held",
         "_progress",
         "_streams",
         "_subscriptions",
@@ -125,6 +130,8 @@ class DeviceStream:
         )
         self._streams = streams
         self._bad_frames = 0
+        # By channel the first send that was refused for a moment and did not come again.
+        self._held: dict[str, str] = {}
         self._progress: Progress | None = Progress()
         self._catching_up: asyncio.Task[None] | None = None
         self._subscriptions: connect_pb2.Subscriptions | None = None
@@ -353,18 +360,41 @@ class DeviceStream:
         if wait_s:
             refusal = rate_limited(wait_s)
             for request in sends:
-                self.outbox.add(_result(request, refusal))
+                self._answer(request, refusal)
             return
         good: Sequence[connect_pb2.SendMessageRequest] = sends
-        if bad:
-            for index, refusal in bad.items():
-                self.outbox.add(_result(sends[index], refusal))
-            good = [request for index, request in enumerate(sends) if index not in bad]
+        if bad or self._held:
+            good = []
+            for index, request in enumerate(sends):
+                refused = bad.get(index) or self._overtakes(request)
+                if refused is None:
+                    good.append(request)
+                else:
+                    self._answer(request, refused)
 
         def answer(index: int, outcome: Sent | Refusal) -> None:
-            self.outbox.add(_result(good[index], outcome))
+            self._answer(good[index], outcome)
 
         await self._streams.sends.send(self.caller, good, answer)
+
+    def _answer(self, request: connect_pb2.SendMessageRequest, outcome: Sent | Refusal) -> None:
+        if isinstance(outcome, Refusal) and outcome.reason in _FOR_A_MOMENT:
+            self._held.setdefault(request.channel_id, request.client_message_id)
+        self.outbox.add(_result(request, outcome))
+
+    def _overtakes(self, request: connect_pb2.SendMessageRequest) -> Refusal | None:
+        """The refusal of a send that would overtake an earlier one of its channel."""
+        held = self._held.get(request.channel_id)
+        if held is None:
+            return None
+        if held == request.client_message_id:
+            del self._held[request.channel_id]
+            return None
+        return Refusal(
+            "EARLIER_SEND_REFUSED",
+            "an earlier send of this channel was refused for a moment: send that one first",
+            metadata={"client_message_id": held},
+        )
 
     # --- broadcast channels that the device looks at ---
 
@@ -376,8 +406,8 @@ class DeviceStream:
 
     async def _look_from(self, cursor: channel_pb2.Cursor, progress: Progress) -> None:
         channel_id = cursor.channel_id
-        wanted = Wanted({channel_id: cursor})
-        pieces = self._streams.catch_up.one(self.caller.user_id, cursor, wanted, progress)
+        wanted = Wanted({channel_id: cursor}, cursors_only=True)
+        pieces = self._streams.catch_up.pieces(self.caller.user_id, wanted, progress)
         async for piece in pieces:
             await self._room()
             if self.closed or self.looking.get(channel_id) is not progress:
@@ -410,6 +440,7 @@ class DeviceStream:
         state = channel_pb2.ChannelState(
             channel_id=log.id,
             read_id=member.read_id,
+            read_count=member.read_count,
             delivered_id=member.delivered_id,
             preferences=channel_pb2.ChannelPreferences.FromString(member.preferences),
             head_id=log.committed_id,
@@ -488,7 +519,7 @@ class DeviceStream:
     def _rate_limited(self, frame: connect_pb2.ConnectRequest, wait_s: float) -> None:
         refusal = rate_limited(wait_s)
         for request in frame.sends:
-            self.outbox.add(_result(request, refusal))
+            self._answer(request, refusal)
         self._refuse(frame.frame_id, "", "", refusal)
 
     def _end_refused(self, refusal: Refusal) -> None:

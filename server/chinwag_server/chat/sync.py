@@ -118,6 +118,7 @@ class Sync:
             request.catch_up_limit,
             request.receipts,
             page_entries=max_entries,
+            cursors_only=request.cursors_only,
         )
         frame = connect_pb2.ConnectResponse()
         events = size = 0
@@ -135,7 +136,7 @@ class Sync:
         return chat_service_pb2.SyncResponse(
             events=frame.events,
             receipts=frame.receipts,
-            stamp=request.resume_stamp if has_more else str(now),
+            stamp=request.resume_stamp if has_more or request.cursors_only else str(now),
             has_more=has_more,
             server_time=timestamp(self._clock.time_us()),
         )

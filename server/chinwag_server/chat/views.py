@@ -48,6 +48,7 @@ class Views:
         return channel_pb2.ChannelState(
             channel_id=member.channel_id,
             read_id=member.read_id,
+            read_count=member.read_count,
             delivered_id=member.delivered_id,
             unread_count=max(0, head_count - member.read_count),
             unread_mention_count=mentions,

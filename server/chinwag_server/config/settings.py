@@ -97,7 +97,7 @@ class LimitSettings:
     api_keys: int = setting(1000, "API keys of the deployment.", low=1, high=1_000_000)
 
     message_bytes: int = setting(4 << 20, "One request of a call.", low=1 << 16, high=64 << 20)
-    frame_bytes: int = setting(1 << 20, "One frame of a stream.", low=1 << 16, high=16 << 20)
+    frame_bytes: int = setting(4 << 20, "One frame of a stream.", low=1 << 16, high=16 << 20)
     metadata_bytes: int = setting(
         16 << 10,
         "Metadata (headers) of a call, names, values and 32 for each.",

@@ -65,6 +65,7 @@ def _codes_from_contract() -> dict[str, Code]:
         "DEVICE_NOT_FOUND FRIEND_NOT_FOUND API_KEY_NOT_FOUND PUSH_TARGET_NOT_FOUND",
         Code.ALREADY_EXISTS: "ID_REUSED USERNAME_TAKEN USER_EXISTS ALREADY_FRIENDS",
         Code.OUT_OF_RANGE: "CURSOR_EXPIRED",
+        Code.ABORTED: "EARLIER_SEND_REFUSED",
     }
     return {name: code for code, names in groups.items() for name in names.split()}
 

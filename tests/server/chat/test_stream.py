@@ -81,7 +81,7 @@ async def test_an_empty_or_unknown_frame_is_named(room: Room) -> None:
 
 async def test_an_oversized_frame_is_refused(room: Room) -> None:
     ann = await room.online("ann")
-    await ann.stream.receive(b"\x00" * ((1 << 20) + 1))
+    await ann.stream.receive(b"\x00" * ((4 << 20) + 1))
     await settle()
     assert ann.errors == ["TOO_LARGE"]
 
@@ -419,3 +419,43 @@ async def test_a_deleted_channel_shows_only_that(room: Room) -> None:
     assert [entry.WhichOneof("kind") for entry in late.entries] == ["channel_deleted"]
     gap = next(event.gap for event in late.events if event.HasField("gap"))
     assert (gap.from_id, gap.to_id) == (2, 2)
+
+
+async def test_nothing_overtakes_a_send_that_was_refused_for_a_moment(
+    room: Room, memory: MemoryChatStore
+) -> None:
+    group = await room.group("ann", "bob")
+    ann = await room.online("ann")
+
+    def send(text: str, key: str) -> connect_pb2.SendMessageRequest:
+        return connect_pb2.SendMessageRequest(
+            channel_id=group, client_message_id=key, content={"text": text}
+        )
+
+    first, second = room.message_id(), room.message_id()
+    memory.failing = True
+    await ann.say(sends=[send("one", first)])
+    await settle()
+    memory.failing = False
+    await ann.say(sends=[send("two", second)])
+    await settle()
+    assert [reason_of(result.error) for result in ann.results] == [
+        "STORAGE_UNAVAILABLE",
+        "EARLIER_SEND_REFUSED",
+    ]
+    await ann.say(sends=[send("one", first), send("two", second)])
+    await settle()
+    assert ann.texts == ["one", "two"]
+
+
+async def test_a_repeat_gets_the_same_answer(room: Room) -> None:
+    group = await room.group("ann", "bob")
+    ann = await room.online("ann")
+    send = connect_pb2.SendMessageRequest(
+        channel_id=group, client_message_id=room.message_id(), content={"text": "x"}
+    )
+    for _ in range(2):
+        await ann.say(sends=[send])
+        await settle()
+        room.clock.advance(5)
+    assert ann.results[0] == ann.results[1]

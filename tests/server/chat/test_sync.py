@@ -104,3 +104,11 @@ async def test_the_feed_goes_on_from_its_cursor(room: Room) -> None:
 async def test_a_foreign_cursor_is_refused(room: Room) -> None:
     for cursor in ("x", "7.1", "1.ffff"):
         await refused("CURSOR_EXPIRED", collect(room, 1, cursor=cursor))
+
+
+async def test_only_the_named_channels_are_answered(room: Room) -> None:
+    one, _two = await room.group("ann", "bob"), await room.group("ann", "bob")
+    answer = await room.call("bob", "Sync", cursors=cursors((one, 0)), cursors_only=True)
+    assert [e.entry.channel_id for e in answer.events if e.HasField("entry")] == [one]
+    assert not any(event.HasField("opened") for event in answer.events)
+    assert answer.stamp == ""

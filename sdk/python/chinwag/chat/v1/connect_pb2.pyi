@@ -57,9 +57,11 @@ class ConnectRequest(_message.Message):
     @_builtins.property
     def sends(self) -> _containers.RepeatedCompositeFieldContainer[Global___SendMessageRequest]:
         """Messages to send, at most 100; those of one channel are stored in this
-        order. Each is answered by one of `results`. One that is refused does not
-        hold back those after it: a device whose message must not overtake one that
-        may be refused waits for that one's result.
+        order. Each is answered by one of `results`. One that is refused for good
+        does not hold back those after it. One that is refused for a moment does:
+        later sends of its channel on this stream are answered with
+        ERROR_REASON_EARLIER_SEND_REFUSED until it comes again, so that many can be
+        under way and none overtakes another.
         """
 
     @_builtins.property

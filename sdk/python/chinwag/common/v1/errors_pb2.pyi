@@ -170,6 +170,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: the caller named themselves where another user is
     needed (adding, blocking or befriending oneself).
     """
+    ERROR_REASON_EARLIER_SEND_REFUSED: _ErrorReason.ValueType  # 79
+    """ABORTED: an earlier send of the same channel on this stream was refused for
+    a moment (RATE_LIMITED, OVERLOADED, STORAGE_UNAVAILABLE), and this one must
+    not overtake it: send that one again first, then this one. The error's
+    metadata names it ("client_message_id").
+    """
     ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 77
     """OUT_OF_RANGE: a feed's cursor lies before what is kept, or belongs to
     another generation of the store: start from the beginning.
@@ -357,6 +363,12 @@ channel does not have, or that is above its head.
 ERROR_REASON_SELF_REFERENCE: ErrorReason.ValueType  # 76
 """INVALID_ARGUMENT: the caller named themselves where another user is
 needed (adding, blocking or befriending oneself).
+"""
+ERROR_REASON_EARLIER_SEND_REFUSED: ErrorReason.ValueType  # 79
+"""ABORTED: an earlier send of the same channel on this stream was refused for
+a moment (RATE_LIMITED, OVERLOADED, STORAGE_UNAVAILABLE), and this one must
+not overtake it: send that one again first, then this one. The error's
+metadata names it ("client_message_id").
 """
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 77
 """OUT_OF_RANGE: a feed's cursor lies before what is kept, or belongs to

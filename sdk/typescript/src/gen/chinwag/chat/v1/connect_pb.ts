@@ -48,9 +48,11 @@ export type ConnectRequest = Message<"chinwag.chat.v1.ConnectRequest"> & {
 
   /**
    * Messages to send, at most 100; those of one channel are stored in this
-   * order. Each is answered by one of `results`. One that is refused does not
-   * hold back those after it: a device whose message must not overtake one that
-   * may be refused waits for that one's result.
+   * order. Each is answered by one of `results`. One that is refused for good
+   * does not hold back those after it. One that is refused for a moment does:
+   * later sends of its channel on this stream are answered with
+   * ERROR_REASON_EARLIER_SEND_REFUSED until it comes again, so that many can be
+   * under way and none overtakes another.
    *
    * @generated from field: repeated chinwag.chat.v1.SendMessageRequest sends = 2;
    */
