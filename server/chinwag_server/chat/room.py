@@ -17,6 +17,7 @@ from chinwag_server.chat.directory import Directory
 from chinwag_server.chat.feed import Feed
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
+from chinwag_server.chat.lifecycle import Lifecycle
 from chinwag_server.chat.marks import Marks
 from chinwag_server.chat.membership import Membership
 from chinwag_server.chat.messages import Messages
@@ -111,10 +112,10 @@ class ChatRoom:
             views,
             directory,
             clock,
-            random_bytes,
             max_group_members=settings.max_group_members,
             max_user_channels=settings.max_user_channels,
         )
+        lifecycle = Lifecycle(self.channels, self.membership, views, directory, clock, random_bytes)
         marks = Marks(self.channels, views, self.hub, clock)
         sends = Sends(self.channels, self.messages, directory, clock)
         catch_up = CatchUp(self.channels, views)
@@ -137,6 +138,7 @@ class ChatRoom:
         self.servicer = ChatServicer(
             sends=sends,
             messages=self.messages,
+            lifecycle=lifecycle,
             membership=self.membership,
             marks=marks,
             reads=Reads(self.channels, views),

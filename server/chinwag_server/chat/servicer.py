@@ -11,6 +11,7 @@ from chinwag.chat.v1 import chat_service_pb2_grpc, connect_pb2
 from chinwag_server.chat.connect import Write, serve_stream
 from chinwag_server.chat.feed import Feed
 from chinwag_server.chat.hub import Hub
+from chinwag_server.chat.lifecycle import Lifecycle
 from chinwag_server.chat.marks import Marks
 from chinwag_server.chat.membership import Membership
 from chinwag_server.chat.messages import Messages
@@ -50,6 +51,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         *,
         sends: Sends,
         messages: Messages,
+        lifecycle: Lifecycle,
         membership: Membership,
         marks: Marks,
         reads: Reads,
@@ -62,6 +64,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
     ) -> None:
         self._sends = sends
         self._messages = messages
+        self._lifecycle = lifecycle
         self._membership = membership
         self._marks = marks
         self._reads = reads
@@ -178,7 +181,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
             caller,
             request,
             pb.CreateChannelResponse,
-            lambda remember: self._membership.create(caller, request, remember),
+            lambda remember: self._lifecycle.create(caller, request, remember),
         )
 
     async def JoinChannel(  # noqa: N802
@@ -212,7 +215,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
             caller,
             request,
             pb.UpdateChannelResponse,
-            lambda remember: self._membership.update(caller, request, remember),
+            lambda remember: self._lifecycle.update(caller, request, remember),
         )
 
     async def DeleteChannel(  # noqa: N802
@@ -221,7 +224,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         caller = user()
 
         async def run(remember: Remember) -> pb.DeleteChannelResponse:
-            await self._membership.delete(caller, request, remember)
+            await self._lifecycle.delete(caller, request, remember)
             return pb.DeleteChannelResponse()
 
         return await self._requests.once(caller, request, pb.DeleteChannelResponse, run)

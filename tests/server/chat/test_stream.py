@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from chinwag.chat.v1 import connect_pb2, entry_pb2
+from chinwag.chat.v1 import connect_pb2, entry_pb2, message_pb2
 from chinwag.common.v1 import close_pb2
 from chinwag_server.chat.memory import MemoryChatStore
 from chinwag_server.chat.room import ChatSettings
@@ -429,7 +429,7 @@ async def test_nothing_overtakes_a_send_that_was_refused_for_a_moment(
 
     def send(text: str, key: str) -> connect_pb2.SendMessageRequest:
         return connect_pb2.SendMessageRequest(
-            channel_id=group, client_message_id=key, content={"text": text}
+            channel_id=group, client_message_id=key, content=message_pb2.MessageContent(text=text)
         )
 
     first, second = room.message_id(), room.message_id()
@@ -452,7 +452,7 @@ async def test_a_repeat_gets_the_same_answer(room: Room) -> None:
     group = await room.group("ann", "bob")
     ann = await room.online("ann")
     send = connect_pb2.SendMessageRequest(
-        channel_id=group, client_message_id=room.message_id(), content={"text": "x"}
+        channel_id=group, client_message_id=room.message_id(), content=message_pb2.MessageContent(text="x")
     )
     for _ in range(2):
         await ann.say(sends=[send])
