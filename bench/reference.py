@@ -94,9 +94,7 @@ class Reference:
             other.add(piece)
         stream.add(connect_pb2.ConnectResponse(results=[result]).SerializeToString())
 
-    async def _write(
-        self, stream: Stream, context: grpc.aio.ServicerContext[bytes, bytes]
-    ) -> None:
+    async def _write(self, stream: Stream, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         while True:
             await stream.wake.wait()
             stream.wake.clear()
@@ -107,7 +105,9 @@ class Reference:
 
 async def serve(port: int) -> None:
     """Serves until the process is ended."""
-    handler = grpc.stream_stream_rpc_method_handler(Reference().connect)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
+        Reference().connect
+    )
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     service, _, method = METHOD[1:].partition("/")
     server.add_generic_rpc_handlers(

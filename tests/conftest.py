@@ -5,6 +5,10 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.server.fixtures import bare_server, server, server_process, start_node
+
+__all__ = ["bare_server", "server", "server_process", "start_node"]
+
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 

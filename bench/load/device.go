@@ -43,6 +43,7 @@ type Device struct {
 
 	// Set before traffic begins.
 	measure  Measure
+	filled   bool // all entries are those of bench/fill.py
 	onEntry  func(d *Device, stamp Stamp, at int64)
 	onResult func(d *Device, seq int, id int64, failed error, at int64)
 
@@ -169,11 +170,10 @@ func (d *Device) entry(entry Entry) error {
 		return nil
 	}
 	if entry.ID != position.last+1 {
-		problem := fmt.Errorf("%s: entry %d came after %d", entry.Channel, entry.ID, position.last)
-		if entry.ID > position.last {
-			position.last = entry.ID
+		d.problem("%s: entry %d came after %d", entry.Channel, entry.ID, position.last)
+		if entry.ID <= position.last {
+			return nil
 		}
-		return problem
 	}
 	position.last = entry.ID
 	position.newest.Store(entry.ID)
@@ -183,15 +183,21 @@ func (d *Device) entry(entry Entry) error {
 	if entry.Text == nil {
 		return nil
 	}
+	if d.filled && !isFilled(entry.ID, entry.Text) {
+		d.problem("%s: entry %d: wrong bytes: %q", entry.Channel, entry.ID, entry.Text)
+	}
 	stamp, ours, err := readText(entry.Text)
-	if err != nil || !ours {
-		return err
+	if err != nil {
+		d.problem("%s: entry %d: %v", entry.Channel, entry.ID, err)
+	}
+	if !ours {
+		return nil
 	}
 	position.count++
 	d.deliveries.Add(1)
 	if stamp.Sender < len(position.seqs) {
 		if want := position.seqs[stamp.Sender]; stamp.Seq != want {
-			err = fmt.Errorf("%s: sender %d: got its message %d, want %d", entry.Channel, stamp.Sender, stamp.Seq, want)
+			d.problem("%s: sender %d: got its message %d, want %d", entry.Channel, stamp.Sender, stamp.Seq, want)
 		}
 		position.seqs[stamp.Sender] = stamp.Seq + 1
 	}
@@ -204,7 +210,7 @@ func (d *Device) entry(entry Entry) error {
 	if d.onEntry != nil {
 		d.onEntry(d, stamp, d.at)
 	}
-	return err
+	return nil
 }
 
 func (d *Device) result(clientMessageID []byte, id int64, failed []byte) error {
@@ -219,11 +225,12 @@ func (d *Device) result(clientMessageID []byte, id int64, failed []byte) error {
 			return err
 		}
 		refusal = fmt.Errorf("send %d refused: %d %s", seq, status.Code, status.Message)
+		d.problem("%v", refusal)
 	}
 	if d.onResult != nil {
 		d.onResult(d, seq, id, refusal, d.at)
 	}
-	return refusal
+	return nil
 }
 
 func (d *Device) other(response *chatv1.ConnectResponse) error {

@@ -55,6 +55,7 @@ func runResume(o *Options) (any, []string, error) {
 			fail("%v", err)
 			return
 		}
+		device.filled = true
 		go device.receive()
 		if err := device.waitFor(device.caughtUp, "caught_up", connectTimeout); err != nil {
 			fail("%v", err)

@@ -43,6 +43,7 @@ func newSender(device *Device, channel Channel, schedule Schedule, window int) *
 
 // run sends until the end of the schedule.
 func (s *Sender) run() {
+	ended := time.After(time.Duration(s.schedule.end - now()))
 	for k := int64(0); ; k++ {
 		at := s.schedule.first + k*int64(s.schedule.interval)
 		if s.schedule.interval == 0 {
@@ -50,6 +51,8 @@ func (s *Sender) run() {
 				select {
 				case <-s.room:
 				case <-s.device.done:
+					return
+				case <-ended:
 					return
 				}
 			}

@@ -74,6 +74,11 @@ func digits(data []byte) int {
 	return value
 }
 
+// isFilled tells whether a text is the one that bench/fill.py gave the entry.
+func isFilled(id int64, data []byte) bool {
+	return bytes.HasPrefix(data, fmt.Appendf(nil, "message %d ", id))
+}
+
 // clientMessageID is a UUID of version 7 whose last 32 bits are the sequence number.
 func clientMessageID(sender, seq int) string {
 	var raw [16]byte

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+REPOSITORY = Path(__file__).parents[2]
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
 
@@ -23,14 +24,16 @@ class ServerProcess:
     Args:
         data_dir: Of the node.
         flags: More flags of `chinwag serve`.
+        module: What runs as `python -m`.
 
     Attributes:
         target: "127.0.0.1:PORT".
         log: Its standard error output, of all its starts.
     """
 
-    def __init__(self, data_dir: Path, *flags: str) -> None:
+    def __init__(self, data_dir: Path, *flags: str, module: str = "chinwag_server.cli") -> None:
         self.data_dir = data_dir
+        self.module = module
         self.flags = flags
         self.port = 0
         self.http_port = 0
@@ -49,7 +52,7 @@ class ServerProcess:
     def start(self, *flags: str) -> ServerProcess:
         """Starts it and waits until it says where it listens."""
         assert self._process is None, "the server runs already"
-        command = [sys.executable, "-m", "chinwag_server.cli", "serve", "--json"]
+        command = [sys.executable, "-m", self.module, "serve", "--json"]
         command += ["--data", str(self.data_dir), "--port", str(self.port)]
         command += ["--account-argon2-memory-kib", "64", "--account-argon2-passes", "1"]
         with self.log.open("a") as log:
@@ -59,6 +62,7 @@ class ServerProcess:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 text=True,
+                cwd=REPOSITORY,
             )
         self._process = process
         line = self._first_line(process)

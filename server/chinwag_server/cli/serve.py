@@ -17,7 +17,7 @@ from chinwag_server.cli.exits import CommandError, Exit
 from chinwag_server.cli.settings import load_settings
 from chinwag_server.config import Settings
 from chinwag_server.config.sources import add_flags
-from chinwag_server.observe.logs import describe, setup_logs
+from chinwag_server.observe.logs import describe, log_loop_error, setup_logs
 
 if TYPE_CHECKING:
     from chinwag_server.node import Node
@@ -66,6 +66,7 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
     from chinwag_server.node import Node  # noqa: PLC0415
     from chinwag_server.rpc.grpcio import ListenError  # noqa: PLC0415
 
+    asyncio.get_running_loop().set_exception_handler(log_loop_error)
     node = Node(settings)
     try:
         await node.start()

@@ -8,6 +8,7 @@ code, and by its text only where that cannot come from a client.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sqlite3
@@ -16,7 +17,7 @@ import time
 import traceback
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 EXTRA_FIELDS = ("channel_id", "user_id", "device_id", "session_id", "api_key_id", "address")
 # Their texts are the operating system's, SQLite's or ours.
@@ -112,3 +113,10 @@ def setup_logs(level: str, form: str, stream: TextIO | None = None) -> None:
     # They speak of every call, and of what arguments it had.
     for name in ("asyncio", "grpc", "grpc._cython"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An event loop's exception handler; asyncio's own quotes the exception's text."""
+    error = context.get("exception")
+    what = describe(error) if isinstance(error, BaseException) else "no exception"
+    logging.getLogger("asyncio").error("%s: %s", context.get("message", "error"), what)

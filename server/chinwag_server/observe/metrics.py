@@ -7,6 +7,7 @@ What happens often is counted by whoever does it as a plain number and read here
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,11 +24,21 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Read = Callable[[], float]
 
 
+@dataclass(slots=True)
+class _MethodMetrics:
+    """A method's metrics, kept: looking one up by its labels costs more than counting."""
+
+    running: Gauge
+    seconds: Histogram
+    calls: dict[int, Counter]
+
+
 class Metrics:
     """All metrics of one node; told of calls by the middleware (`CallObserver`)."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._methods: dict[str, _MethodMetrics] = {}
         ProcessCollector(registry=self.registry)
         self._calls = Counter(
             "chinwag_calls",
@@ -68,13 +79,24 @@ class Metrics:
     # --- told ---
 
     def call_started(self, method: Method) -> None:
-        self._running.labels(method.path).inc()
+        self._of(method.path).running.inc()
 
     def call_finished(self, method: Method, code: int, seconds: float) -> None:
-        self._running.labels(method.path).dec()
-        self._calls.labels(method.path, _code_name(code)).inc()
+        of = self._of(method.path)
+        of.running.dec()
+        calls = of.calls.get(code)
+        if calls is None:
+            calls = of.calls[code] = self._calls.labels(method.path, _code_name(code))
+        calls.inc()
         if not (method.request_streaming or method.response_streaming):
-            self._seconds.labels(method.path).observe(seconds)
+            of.seconds.observe(seconds)
+
+    def _of(self, path: str) -> _MethodMetrics:
+        found = self._methods.get(path)
+        if found is None:
+            running, seconds = self._running.labels(path), self._seconds.labels(path)
+            found = self._methods[path] = _MethodMetrics(running, seconds, {})
+        return found
 
     def committed(self, store: str, submissions: int, seconds: float) -> None:
         """A commit of a store; may be called from any thread."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -251,8 +252,18 @@ def _credentials(options: GrpcioOptions) -> grpc.ServerCredentials | None:
             )
         return None
     try:
+        # grpc says nothing of what is wrong with a file, and OpenSSL does.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+        if tls.client_ca_file:
+            context.load_verify_locations(tls.client_ca_file)
         key, certificate = tls.key_file.read_bytes(), tls.cert_file.read_bytes()
         client_ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else None
+    except ssl.SSLError as error:
+        raise ListenError(
+            "a TLS file is no PEM, or certificate and key do not belong together: "
+            f"{error.reason or error}"
+        ) from error
     except OSError as error:
         raise ListenError(f"a TLS file cannot be read: {error}") from error
     return grpc.ssl_server_credentials(

@@ -6,6 +6,7 @@ A bucket holds `burst` tokens and gains `rate` a second; what is taken over that
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -101,9 +102,8 @@ class Limiter:
         """Seconds to wait until so many more may come; 0: they are taken. Either both buckets
         give or none does."""
         user = caller.user_id or caller.api_key_id
-        address = caller.address
-        if caller.api_key_id or address in self._exempt:
-            address = ""
+        exempt = caller.api_key_id or caller.address in self._exempt
+        address = "" if exempt else address_key(caller.address)
         wait = self._users.wait(user, count) if user else 0.0
         if address:
             wait = max(wait, self._addresses.wait(address, count))
@@ -114,6 +114,19 @@ class Limiter:
         if address:
             self._addresses.take(address, count)
         return 0.0
+
+
+@functools.lru_cache(10_000)
+def address_key(address: str) -> str:
+    """What shares a bucket: an IPv4 address, or the /64 network of an IPv6 one, all of which one
+    subscriber has."""
+    try:
+        ip = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
 
 
 class AddressSet:

@@ -14,14 +14,15 @@ from grpc import StatusCode, aio
 
 from chinwag.account.v1 import account_service_pb2 as account_pb
 from chinwag.account.v1 import account_service_pb2_grpc
+from chinwag.chat.v1 import channel_pb2, chat_service_pb2_grpc, connect_pb2
 from chinwag.chat.v1 import chat_service_pb2 as pb
-from chinwag.chat.v1 import chat_service_pb2_grpc, connect_pb2
 from chinwag.presence.v1 import presence_service_pb2, presence_service_pb2_grpc
 from chinwag.push.v1 import push_service_pb2, push_service_pb2_grpc
-from tests.server.conftest import StartNode
+from tests.server.fixtures import StartNode
 from tests.server.serving import Served, bearer, detail, reason, refusal, status_of
 from tests.server.standin import StandInAccount
 
+GROUP = channel_pb2.CHANNEL_KIND_GROUP
 ANN = bearer("ann/1")
 GET_CHANNEL = "/chinwag.chat.v1.ChatService/GetChannel"
 
@@ -52,7 +53,7 @@ async def test_malformed_bytes(bare_server: Served) -> None:
 
 
 async def test_invalid_fields_are_named(bare_server: Served) -> None:
-    request = pb.CreateChannelRequest(kind=2, name="n" * 129, member_user_ids=["bob", "u" * 65])
+    request = pb.CreateChannelRequest(kind=GROUP, name="n" * 129, member_user_ids=["bob", "u" * 65])
     with pytest.raises(aio.AioRpcError) as info:
         await chat(bare_server).CreateChannel(request, metadata=ANN)
     assert info.value.code() is StatusCode.INVALID_ARGUMENT
@@ -63,7 +64,7 @@ async def test_invalid_fields_are_named(bare_server: Served) -> None:
 
 
 async def test_many_violations_fit_into_trailers(bare_server: Served) -> None:
-    request = pb.CreateChannelRequest(kind=2, name="n", member_user_ids=["u" * 65] * 90)
+    request = pb.CreateChannelRequest(kind=GROUP, name="n", member_user_ids=["u" * 65] * 90)
     assert await refusal(chat(bare_server).CreateChannel(request, metadata=ANN)) == (
         StatusCode.INVALID_ARGUMENT,
         "INVALID_FIELD",
@@ -249,8 +250,8 @@ async def test_a_clients_deadline_ends_the_handler(bare_server: Served) -> None:
 
 async def test_what_is_not_offered(bare_server: Served) -> None:
     unimplemented = (StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-    push = bare_server.stub(push_service_pb2_grpc.PushServiceStub)
-    presence = bare_server.stub(presence_service_pb2_grpc.PresenceServiceStub)
+    push: Any = bare_server.stub(push_service_pb2_grpc.PushServiceStub)
+    presence: Any = bare_server.stub(presence_service_pb2_grpc.PresenceServiceStub)
     assert await refusal(push.GetVapidKey(push_service_pb2.GetVapidKeyRequest())) == unimplemented
     call = presence.GetPresence(presence_service_pb2.GetPresenceRequest(), metadata=ANN)
     assert await refusal(call) == unimplemented
@@ -264,9 +265,8 @@ async def test_what_is_not_offered(bare_server: Served) -> None:
 
 
 async def test_connect_gets_raw_frames(bare_server: Served) -> None:
-    stream = bare_server.channel().stream_stream("/chinwag.chat.v1.ChatService/Connect")(
-        metadata=ANN
-    )
+    connect: Any = bare_server.channel().stream_stream("/chinwag.chat.v1.ChatService/Connect")
+    stream = connect(metadata=ANN)
     await stream.write(b"\xff\xff")
     answer = connect_pb2.ConnectResponse.FromString(await stream.read())
     info = detail(answer.errors[0].status, error_details_pb2.ErrorInfo)

@@ -13,7 +13,7 @@ from grpc import StatusCode
 from chinwag.account.v1 import account_service_pb2 as account_pb
 from chinwag.account.v1 import account_service_pb2_grpc
 from chinwag_server.rpc.grpcio import ListenError, is_loopback, peer_address
-from tests.server.conftest import StartNode
+from tests.server.fixtures import StartNode
 from tests.server.rpc import certificates
 from tests.server.serving import Served, refusal
 from tests.server.standin import StandInAccount
@@ -31,7 +31,7 @@ async def test_a_port_in_use(start_node: StartNode, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=f"127.0.0.1:{port}.*in use"):
             await start_node(open_account=StandInAccount, listen__port=port)
-        with pytest.raises(ListenError, match="http.port"):
+        with pytest.raises(ListenError, match=r"http\.port"):
             await start_node(open_account=StandInAccount, http__port=port)
     # Nothing of the failed starts is left: the data directory is free.
     await start_node(open_account=StandInAccount, listen__port=port)
@@ -106,6 +106,13 @@ async def test_tls_files_that_cannot_be_used(start_node: StartNode, tmp_path: Pa
         await start_node(
             open_account=StandInAccount,
             listen__tls_cert_file=tmp_path / "none.pem",
+            listen__tls_key_file=files.key,
+        )
+    stranger = certificates.make(tmp_path, "stranger")
+    with pytest.raises(ListenError, match="belong together"):
+        await start_node(
+            open_account=StandInAccount,
+            listen__tls_cert_file=stranger.cert,
             listen__tls_key_file=files.key,
         )
     files.cert.write_text("no certificate")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chinwag_server.rpc.caller import Caller
-from chinwag_server.rpc.ratelimit import AddressSet, Limiter, Rate, TokenBuckets
+from chinwag_server.rpc.ratelimit import AddressSet, Limiter, Rate, TokenBuckets, address_key
 
 
 class Hand:
@@ -62,6 +62,13 @@ def test_addresses_are_limited_over_users() -> None:
     for n in range(9):
         assert limiter.take(Caller(f"u{n}", address="10.2.3.4")) == 0.0
         assert limiter.take(Caller(f"u{n}", address="9.9.9.9", api_key_id="bot")) == 0.0
+
+
+def test_an_ipv6_subscriber_has_one_bucket() -> None:
+    assert address_key("2001:db8:1:2::3") == address_key("2001:db8:1:2:9:9:9:9")
+    assert address_key("2001:db8:1:2::3") != address_key("2001:db8:1:3::3")
+    assert address_key("::ffff:192.0.2.7") == address_key("192.0.2.7") == "192.0.2.7"
+    assert address_key("unix") == "unix"
 
 
 def test_buckets_are_bounded() -> None:

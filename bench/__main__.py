@@ -1,0 +1,68 @@
+"""`python -m bench [NAME ...]`: measures, prints the table, writes bench/out/latest.json."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench import machine, report
+from bench.drive import BINARY
+from bench.measures import MEASURES
+from bench.measures.common import Bench
+from bench.process import ROOT
+from bench.report import Row
+
+OUT = ROOT / "bench/out"
+
+
+def main() -> int:
+    """Runs the measures that were named; 1 if a figure does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASURES)}")
+    parser.add_argument("--window", type=float, default=8, help="seconds of each rate (8)")
+    parser.add_argument("--warmup", type=float, default=2, help="seconds before that (2)")
+    parser.add_argument("--out", type=Path, default=OUT / "latest.json", help="the JSON file")
+    parser.add_argument("--keep", action="store_true", help="keep data and logs of the servers")
+    args = parser.parse_args()
+    unknown = set(args.names) - set(MEASURES)
+    if unknown:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+    if not BINARY.exists():
+        parser.error(f"{BINARY} is not built: run `make bench`")
+
+    OUT.mkdir(parents=True, exist_ok=True)
+    # On the disk of the repository, whose fsync is one; /tmp may be memory.
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=OUT))
+    bench = Bench(folder, window_s=args.window, warmup_s=args.warmup)
+    try:
+        rows = _measure(bench, args.names or list(MEASURES))
+    finally:
+        if args.keep:
+            print(f"data and logs are in {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder)
+    report.print_table(rows, machine.describe(BINARY))
+    report.write(rows, args.out)
+    return int(any(row.holds is False for row in rows))
+
+
+def _measure(bench: Bench, names: list[str]) -> list[Row]:
+    rows: list[Row] = []
+    for name in names:
+        start = time.monotonic()
+        print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+        try:
+            rows += MEASURES[name](bench)
+        except Exception as error:
+            # The other measures need not suffer for it.
+            rows.append(report.failed(name, "", None, f"{type(error).__name__}: {error}"))
+        print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Runs bench/load and reads the server at its marks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.process import ROOT, Server
+
+BINARY = ROOT / "bench/out/load"
+MARKS = ("ready", "begin", "end")
+
+
+class LoadError(Exception):
+    """The load generator could not do its work: the text is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A channel and its members, as indices into the devices of a `Spec`."""
+
+    channel_id: str
+    members: Sequence[int]
+    generation: int = 0
+    cursor: int = 0
+    head: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Whom the load connects: (user, token) a device."""
+
+    address: str
+    devices: Sequence[tuple[str, str]]
+    places: Sequence[Place] = ()
+
+    def as_json(self) -> str:
+        """What `bench/load` reads."""
+        return json.dumps(
+            {
+                "address": self.address,
+                "devices": [{"user_id": user, "token": token} for user, token in self.devices],
+                "channels": [
+                    {
+                        "id": place.channel_id,
+                        "generation": place.generation,
+                        "cursor": place.cursor,
+                        "head": place.head,
+                        "members": list(place.members),
+                    }
+                    for place in self.places
+                ],
+            }
+        )
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run showed.
+
+    Attributes:
+        cpu_s, rss_kib: The server's at each mark.
+        result: As the scenario prints it; see bench/load.
+        load_cpu_s: What the load itself took.
+    """
+
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    rss_kib: dict[str, int] = field(default_factory=dict)
+    result: Any = None
+    problems: tuple[str, ...] = ()
+    load_cpu_s: float = 0.0
+
+    @property
+    def window_cpu_s(self) -> float:
+        """The server's CPU between begin and end."""
+        return self.cpu_s["end"] - self.cpu_s["begin"]
+
+
+def run(
+    scenario: str,
+    spec: Spec,
+    server: Server,
+    *flags: str,
+    timeout_s: float = 300,
+    on_ready: Callable[[], None] | None = None,
+) -> Run:
+    """Runs a scenario to its end.
+
+    Args:
+        flags: As `bench/load SCENARIO -h` lists them.
+        on_ready: Called when all devices are connected; then the load goes on.
+
+    Raises:
+        LoadError: It did not come to its end.
+    """
+    done = Run()
+    with _spec_file(spec) as path:
+        process = subprocess.Popen(
+            [BINARY, scenario, "-spec", path, "-wait", *flags],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        timer = threading.Timer(timeout_s, process.kill)
+        timer.start()
+        try:
+            last = _follow(process, server, done, on_ready)
+            assert process.stderr is not None
+            errors = process.stderr.read().strip()
+            code = process.wait()
+        finally:
+            timer.cancel()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                assert pipe is not None
+                pipe.close()
+    if code not in (0, 1) or not last:
+        raise LoadError(f"load {scenario} ended with {code}: {errors or 'it said nothing'}")
+    answer = json.loads(last)
+    done.result = answer["result"]
+    done.problems = tuple(answer["problems"] or ())
+    done.load_cpu_s = answer["load_cpu_s"]
+    return done
+
+
+def _follow(
+    process: subprocess.Popen[str],
+    server: Server,
+    done: Run,
+    on_ready: Callable[[], None] | None,
+) -> str:
+    """Reads marks as they come; gives the last line."""
+    assert process.stdout is not None
+    assert process.stdin is not None
+    last = ""
+    for line in process.stdout:
+        mark = line.strip()
+        if mark in MARKS:
+            done.cpu_s[mark] = server.cpu_s()
+            done.rss_kib[mark] = server.rss_kib()
+        else:
+            last = line
+        if mark == "ready":
+            if on_ready is not None:
+                on_ready()
+                done.rss_kib[mark] = server.rss_kib()
+            process.stdin.write("\n")
+            process.stdin.flush()
+    return last
+
+
+@contextlib.contextmanager
+def _spec_file(spec: Spec) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(prefix="chinwag-bench-", suffix=".json")
+    path = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(spec.as_json())
+        yield path
+    finally:
+        path.unlink()

@@ -1,0 +1,114 @@
+"""One group of 100: what a delivery costs, from quiet to busy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench import drive
+from bench.drive import Run, Spec
+from bench.measures.common import Bench, stranger, user_ids, wrong_with
+from bench.process import Server
+from bench.report import Row
+
+MEMBERS = 100
+REACH_PER_CORE = 150_000
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Messages a second into the group, of how many senders, so many in a frame."""
+
+    rate: int
+    senders: int = 10
+    batch: int = 1
+
+    def __str__(self) -> str:
+        together = f", {self.batch} a frame" if self.batch > 1 else ""
+        return f"{self.rate} msg/s of {self.senders}{together}"
+
+
+QUIET = (Traffic(20), Traffic(100), Traffic(300))
+# One send a frame: what the figure to reach is of. Joined, as a replay or a bot sends, beside it.
+BUSY = (Traffic(1000), Traffic(2000, 20), Traffic(3000, 20))
+JOINED = (Traffic(3000, 20, 10),)
+ALL = (*QUIET, *BUSY, *JOINED)
+
+
+def measure(bench: Bench) -> list[Row]:
+    """Rows: deliveries a core at the best busy rate, and what a delivery costs at each one."""
+    ours = _ours(bench)
+    theirs = _theirs(bench)
+    busy = {traffic: ours[traffic] for traffic in BUSY}
+    sound = {traffic: run for traffic, run in busy.items() if not wrong_with(run)} or busy
+    traffic = max(sound, key=lambda one: _per_core(sound[one]))
+    run = sound[traffic]
+    best = Row(
+        "deliveries/s per server core, group of 100, busy, durable",
+        _per_core(run),
+        "/s",
+        REACH_PER_CORE,
+        more=True,
+        reference=max(_per_core(theirs[one]) for one in BUSY),
+        wrong=wrong_with(run),
+        detail=f"{traffic}; {_told(run)}",
+    )
+    return [best, *(_row(one, ours[one], theirs[one]) for one in ALL)]
+
+
+def _ours(bench: Bench) -> dict[Traffic, Run]:
+    people = user_ids(MEMBERS)
+    with bench.fresh() as (server, backend):
+        devices = backend.users(people)
+
+        def one(traffic: Traffic) -> Run:
+            place = backend.group(people, range(MEMBERS), f"bench {traffic}")
+            return _run(bench, Spec(server.address, devices, [place]), server, traffic)
+
+        return {traffic: one(traffic) for traffic in ALL}
+
+
+def _theirs(bench: Bench) -> dict[Traffic, Run]:
+    runs = {}
+    for traffic in ALL:
+        with bench.reference() as server:
+            spec = stranger(server.address, MEMBERS, [range(MEMBERS)])
+            runs[traffic] = _run(bench, spec, server, traffic)
+    return runs
+
+
+def _run(bench: Bench, spec: Spec, server: Server, traffic: Traffic) -> Run:
+    return drive.run(
+        "traffic",
+        spec,
+        server,
+        f"-rate={traffic.rate}",
+        f"-senders={traffic.senders}",
+        f"-batch={traffic.batch}",
+        *bench.times,
+    )
+
+
+def _per_core(run: Run) -> float:
+    deliveries: float = run.result["deliveries"]
+    return deliveries / max(run.window_cpu_s, 0.01)
+
+
+def _row(traffic: Traffic, ours: Run, theirs: Run) -> Row:
+    return Row(
+        f"CPU a delivery, group of 100, {traffic}",
+        1e6 / _per_core(ours),
+        "us",
+        reference=1e6 / _per_core(theirs),
+        wrong=wrong_with(ours),
+        detail=_told(ours),
+    )
+
+
+def _told(run: Run) -> str:
+    result = run.result
+    ack, delivery = result["ack"], result["delivery"]
+    return (
+        f"{result['deliveries'] / result['window_s']:,.0f}/s; "
+        f"p50 {delivery['p50_ms']:.1f} p99 {delivery['p99_ms']:.1f} ms; "
+        f"ack p99 {ack['p99_ms']:.1f} ms"
+    )

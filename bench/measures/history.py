@@ -1,0 +1,108 @@
+"""A store with 1,000,000 messages: pages, a device that comes back, the start."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from bench import drive
+from bench.backend import backend, make_key
+from bench.drive import Place, Run, Spec
+from bench.fill import fill
+from bench.measures.common import Bench, user_ids
+from bench.report import Row
+
+LONG = 1_000_000
+SHORT = 1000
+MISSED = 10_000
+REACH_PAGE_MS = 2.0
+REACH_PAGE_RATIO = 1.5
+REACH_RESUME_S = 0.5
+REACH_START_S = 2.0
+PAGES = 2000
+RESUMES = 10
+STARTS = 3
+
+
+def measure(bench: Bench) -> list[Row]:
+    """Rows: a page anywhere, in a long and a short channel; a resume; start to first answer."""
+    people = user_ids(2)
+    data = bench.new_data()
+    key = make_key(data)
+    with bench.serve(data) as server, backend(server, key) as caller:
+        caller.users(people)
+        long, short, missed = (
+            caller.group(people, (0, 1), name) for name in ("long", "short", "missed")
+        )
+    empty = min(_start(bench, data, key, people[0], short) for _ in range(STARTS))
+    short = fill(data, people, short, SHORT)
+    missed = fill(data, people, missed, MISSED)
+    long = fill(data, people, long, LONG)
+    full = [_start(bench, data, key, people[0], long) for _ in range(STARTS)]
+    with bench.serve(data) as server, backend(server, key) as caller:
+        devices = caller.users(people)
+        pages = drive.run(
+            "pages", Spec(server.address, devices, [short, long]), server, f"-count={PAGES}"
+        )
+        one = Place(missed.channel_id, [1], missed.generation, missed.cursor, missed.head)
+        resume = drive.run(
+            "resume", Spec(server.address, devices, [one]), server, f"-count={RESUMES}"
+        )
+    return [
+        *_page_rows(pages),
+        _resume_row(resume),
+        Row("start to first answer, empty store", empty, "s", REACH_START_S),
+        Row(
+            f"start to first answer, {LONG:,} messages",
+            min(full),
+            "s",
+            REACH_START_S,
+            detail=f"slowest of {STARTS}: {max(full):.2f} s",
+        ),
+    ]
+
+
+def _start(bench: Bench, data: Path, key: str, user_id: str, place: Place) -> float:
+    """Seconds from the start of the process until it has answered with a page."""
+    with bench.serve(data) as server, backend(server, key) as caller:
+        head = caller.newest(user_id, place.channel_id)
+        took = time.perf_counter() - server.started_at
+    if head < place.head:
+        raise RuntimeError(f"the head is {head}, want {place.head}")
+    return took
+
+
+def _page_rows(run: Run) -> list[Row]:
+    short, long = (one["times"] for one in run.result)
+    return [
+        Row(
+            f"page of 50 anywhere in {LONG:,} messages, p50",
+            long["p50_ms"],
+            "ms",
+            REACH_PAGE_MS,
+            wrong=run.problems[:5],
+            detail=f"p99 {long['p99_ms']:.2f} ms",
+        ),
+        Row(
+            f"the same, in parts of that in {SHORT:,} messages",
+            long["p50_ms"] / short["p50_ms"],
+            "x",
+            REACH_PAGE_RATIO,
+            wrong=run.problems[:5],
+            detail=f"there p50 {short['p50_ms']:.2f} p99 {short['p99_ms']:.2f} ms",
+        ),
+    ]
+
+
+def _resume_row(run: Run) -> Row:
+    times = run.result["times"]
+    missed = run.result["missed"]
+    return Row(
+        f"resume of a device that missed {missed:,} messages, p50",
+        times["p50_ms"] / 1000,
+        "s",
+        REACH_RESUME_S,
+        wrong=run.problems[:5],
+        detail=f"slowest {times['max_ms'] / 1000:.2f} s; "
+        f"{missed * RESUMES / max(run.window_cpu_s, 0.01):,.0f} messages/s a core",
+    )
