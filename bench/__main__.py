@@ -45,8 +45,10 @@ def main() -> int:
             print(f"data and logs are in {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder)
-    report.print_table(rows, machine.describe(BINARY))
+    lines = machine.describe(BINARY)
+    report.print_table(rows, lines)
     report.write(rows, args.out)
+    args.out.with_name("machine.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(any(row.holds is False for row in rows))
 
 

@@ -78,6 +78,9 @@ func newDevice(
 		cancel:    cancel,
 	}
 	hello := &chatv1.Hello{ProtocolVersion: 1, Client: "chinwag-bench"}
+	if o.Marks > 0 {
+		hello.Subscriptions = &chatv1.Subscriptions{Receipts: true}
+	}
 	for _, channel := range channels {
 		position := &Position{last: channel.Cursor}
 		if senders > 0 {

@@ -101,7 +101,7 @@ func parse(name string, args []string) *Options {
 	flags.DurationVar(&o.Length, "length", 10*time.Second, "the measured window")
 	flags.DurationVar(&o.Drain, "drain", 30*time.Second, "how long the last deliveries may take")
 	flags.DurationVar(&o.Gap, "gap", 10*time.Millisecond, "oneone: pause between two sends")
-	flags.DurationVar(&o.Marks, "marks", 0, "each device marks what it has read so often; 0: never")
+	flags.DurationVar(&o.Marks, "marks", 0, "each device marks what it has read so often, and gets receipts; 0: never")
 	flags.BoolVar(&o.Probe, "probe", false, "let grpc-go probe the bandwidth instead of fixed windows")
 	flags.BoolVar(&o.Both, "both", false, "oneone: send in both directions in turn")
 	flags.BoolVar(&o.Wait, "wait", false, "wait for a line on stdin after ready")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +58,7 @@ class Bench:
         return (f"-length={self.window_s}s", f"-warmup={self.warmup_s}s")
 
 
-Prepare = Callable[[Backend], Spec]
+LATE_MS = 1000
 
 
 def user_ids(count: int) -> list[str]:
@@ -75,8 +75,12 @@ def stranger(address: str, people: int, channels: Sequence[Sequence[int]]) -> Sp
     )
 
 
-def wrong_with(run: Run, late_ms: float = 1000) -> tuple[str, ...]:
-    """What was wrong with a run of traffic; late deliveries are wrong too."""
-    p99 = run.result["delivery"]["p99_ms"]
-    late = (f"p99 of delivery was {p99:.0f} ms",) if p99 > late_ms else ()
-    return run.problems[:5] + late
+def wrong_with(run: Run) -> tuple[str, ...]:
+    """What was wrong with a run of traffic; late deliveries, and a late load, are wrong too."""
+    wrong = list(run.problems[:5])
+    p99_ms = run.result["delivery"]["p99_ms"]
+    if p99_ms > LATE_MS:
+        wrong.append(f"p99 of delivery was {p99_ms:.0f} ms")
+    if run.result["behind_ms"] > LATE_MS:
+        wrong.append(f"the load sent {run.result['behind_ms']:.0f} ms after its time")
+    return tuple(wrong)

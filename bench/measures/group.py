@@ -16,22 +16,41 @@ REACH_PER_CORE = 150_000
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Messages a second into the group, of how many senders, so many in a frame."""
+    """What goes into the group.
+
+    Attributes:
+        rate: Messages a second, of all senders.
+        batch: Messages in one frame.
+        probe: Clients that probe the bandwidth, as gRPC's do unless they are told a window.
+        marks: All devices mark what they have read once a second, and get receipts.
+    """
 
     rate: int
     senders: int = 10
     batch: int = 1
+    probe: bool = False
+    marks: bool = False
 
     def __str__(self) -> str:
-        together = f", {self.batch} a frame" if self.batch > 1 else ""
-        return f"{self.rate} msg/s of {self.senders}{together}"
+        text = f"{self.rate} msg/s of {self.senders}"
+        text += f", {self.batch} a frame" if self.batch > 1 else ""
+        text += ", probing clients" if self.probe else ""
+        return text + (", read marks and receipts" if self.marks else "")
+
+    @property
+    def flags(self) -> list[str]:
+        """As bench/load takes it."""
+        flags = [f"-rate={self.rate}", f"-senders={self.senders}", f"-batch={self.batch}"]
+        flags += ["-probe"] if self.probe else []
+        return flags + (["-marks=1s"] if self.marks else [])
 
 
 QUIET = (Traffic(20), Traffic(100), Traffic(300))
-# One send a frame: what the figure to reach is of. Joined, as a replay or a bot sends, beside it.
+# One send a frame: what the figure to reach is of.
 BUSY = (Traffic(1000), Traffic(2000, 20), Traffic(3000, 20))
-JOINED = (Traffic(3000, 20, 10),)
-ALL = (*QUIET, *BUSY, *JOINED)
+# Shown beside them.
+OTHER = (Traffic(3000, 20, batch=10), Traffic(100, probe=True), Traffic(100, marks=True))
+ALL = (*QUIET, *BUSY, *OTHER)
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -77,15 +96,7 @@ def _theirs(bench: Bench) -> dict[Traffic, Run]:
 
 
 def _run(bench: Bench, spec: Spec, server: Server, traffic: Traffic) -> Run:
-    return drive.run(
-        "traffic",
-        spec,
-        server,
-        f"-rate={traffic.rate}",
-        f"-senders={traffic.senders}",
-        f"-batch={traffic.batch}",
-        *bench.times,
-    )
+    return drive.run("traffic", spec, server, *traffic.flags, *bench.times)
 
 
 def _per_core(run: Run) -> float:

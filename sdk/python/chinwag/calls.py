@@ -57,7 +57,7 @@ class ApiKey:
 
 def with_request_id(request: Request) -> Request:
     """Gives a request that changes something its request_id, so that a retry stores once."""
-    if "request_id" in request.DESCRIPTOR.fields_by_name and not getattr(request, "request_id"):
+    if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:  # type: ignore[attr-defined]
         request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
     return request
 

@@ -1,522 +1,575 @@
 """The client's side of the delivery contract, without I/O.
 
-A `Protocol` is told what happens (connected, a frame came, the connection broke, time passed, the
-application wants to send) and says what to do: frames to write (`frames_to_send`), events for the
-application in order (`take_events`), holes to fetch (`holes`), when to be woken (`next_time`), and
-after a broken connection whether and when to connect again (`retry_at`, `closed`). Sockets, tasks and
-threads are the skins' (`client`, `blocking`). docs/delivery.md says what it holds.
+A `DeviceProtocol` is told what happens (connected, a frame came, the connection was lost, time
+passed, the application wants to send) and says what to do: `take` gives the frames to write, the
+events for the application in their order, what became of sends, and the holes to fetch;
+`next_tick` when to call `tick`; `drop` that the connection is to be ended; and after a break `plan`
+or `error` whether and how to connect again. Sockets, tasks and threads are the skins' business
+(`connection`, `blocking`). docs/delivery.md says what it holds.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict
+from dataclasses import dataclass, field
 
 from chinwag import events as ev
 from chinwag.backoff import Backoff
-from chinwag.chat.v1 import channel_pb2, chat_service_pb2, connect_pb2, entry_pb2
-from chinwag.common.v1 import close_pb2
-from chinwag.errors import ChinwagError, ClientClosed, Replaced, from_status
+from chinwag.chat.v1 import chat_service_pb2, connect_pb2, entry_pb2, message_pb2
+from chinwag.clock import Clock
+from chinwag.errors import ChinwagError, ClientClosed, InvalidArgument, Unavailable, from_status
 from chinwag.events import Connection, Cursor
 from chinwag.ids import MessageIds
-from chinwag.outbox import Outbox, Outcome, Pending
-from chinwag.store import Saved, SavedSend
+from chinwag.marks import Marks
+from chinwag.outbox import EARLIER, EXPIRE_S, Outbox, Outcome, Send
+from chinwag.positions import Fetch, Positions
+from chinwag.presence.v1 import presence_pb2
+from chinwag.reconnect import Plan, Reconnect
+from chinwag.store import Saved
 
-PROTOCOL_VERSION = 1
+VERSION = 1
+CLIENT = "chinwag-python/0.1.0"
+MAX_CURSORS = 20_000
+FRAME_BYTES = 512 << 10
+WELCOME_TIMEOUT_S = 15.0
 PONG_TIMEOUT_S = 10.0
-HELLO_TIMEOUT_S = 20.0
-DEFAULT_PING_S = 30.0
-MAX_HELLO_CURSORS = 20_000
-EXPIRE_EVERY_S = 60.0
-
-_Reset = entry_pb2.ChannelReset
+# An answer to a send that does not come for so long never will: resume over a new connection.
+ANSWER_TIMEOUT_S = 60.0
+TYPING_REPEAT_S = 4.0
 
 
-class Protocol:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a device wants its streams to carry.
+
+    Attributes:
+        receipts: Other members' marks.
+        typing: Who types.
+        account: The account's own events.
+        catch_up_limit: A channel that misses more entries is reset at its head; 0: no limit.
+    """
+
+    receipts: bool = True
+    typing: bool = True
+    account: bool = True
+    catch_up_limit: int = 0
+
+
+@dataclass(slots=True)
+class Output:
+    """What a skin has to do: write, hand out, resolve, fetch, each in order."""
+
+    frames: list[connect_pb2.ConnectRequest] = field(default_factory=list)
+    events: list[ev.Event] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    fetches: list[Fetch] = field(default_factory=list)
+
+
+class DeviceProtocol:
     """One device's conversation with the server, over any number of connections.
 
     Args:
         saved: What the device's store held.
-        user_id: The device's user, so that own messages resolve their sends; empty: unknown
-            until the first welcome.
-        wall: Seconds since 1970.
+        clock: Time.
         rng: For jitter and message ids.
-        subscriptions: What the stream carries beside events and results.
-        catch_up_limit: See `Hello.catch_up_limit`.
-        max_sends: Bound of the outbox.
+        wishes: What the streams carry.
+        outbox: Where sends wait; with those of `saved` in it.
+
+    Attributes:
+        connection: The state.
+        plan: While waiting: the next attempt; `retry_at` is when, by the monotonic clock.
+        error: Closed for good, by this.
+        drop: The connection is to be ended now, and `connection_lost` called.
+        token_wanted: Call `renew_token` with a fresh token, or `renewal_failed`.
+        shedding: Set by a skin whose application does not read while sends wait for answers:
+            events are passed over, and `resume` gets them again.
     """
 
     def __init__(
         self,
         saved: Saved,
         *,
-        wall: Callable[[], float],
+        clock: Clock,
         rng: random.Random,
-        user_id: str = "",
-        client: str = "chinwag-python",
-        subscriptions: connect_pb2.Subscriptions | None = None,
-        catch_up_limit: int = 0,
-        max_sends: int = 10_000,
+        wishes: Wishes | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
-        self.user_id = user_id
         self.connection = Connection.WAITING
-        self.closed: ChinwagError | None = None
-        self.retry_at = 0.0
-        self.address = ""
-        self.needs_token = False
-        self.limits = connect_pb2.Limits(max_sends_per_frame=100)
-        self.outbox = Outbox(max_sends=max_sends)
-        self._wall = wall
-        self._rng = rng
+        self.plan = Plan(0.0)
+        self.retry_at = clock.monotonic()
+        self.error: ChinwagError | None = None
+        self.drop = False
+        self.token_wanted = False
+        self.shedding = False
+        self.user_id = self.device_id = ""
+        self.limits = connect_pb2.Limits(max_sends_per_frame=100, max_frame_bytes=4 << 20)
+        self.outbox = outbox if outbox is not None else Outbox(saved.sends)
+        self.positions = Positions(saved.cursors)
+        self._clock = clock
+        self._wishes = wishes or Wishes()
         self._ids = MessageIds(rng)
-        self._backoff = Backoff(rng)
-        self._client = client
-        self._subscriptions = subscriptions or connect_pb2.Subscriptions()
-        self._catch_up_limit = catch_up_limit
-        self._positions: dict[str, Cursor] = dict(saved.cursors)
-        self._stamp = saved.stamp
+        self._reconnect = Reconnect(rng)
+        self._send_backoff = Backoff(rng, base_s=0.2, cap_s=10.0)
+        self._marks = Marks()
+        self._output = Output()
+        self._control = connect_pb2.ConnectRequest()
+        self._frames: OrderedDict[int, connect_pb2.ConnectRequest] = OrderedDict()
+        self._frame_id = 0
         self._looking: dict[str, None] = {}
-        # By channel the greatest id that came after a hole: the channel is fetched up to it.
-        self._holes: dict[str, int] = {}
-        self._fetching: set[str] = set()
-        self._marks: dict[str, connect_pb2.Mark] = {}
-        self._sent_marks: dict[str, connect_pb2.Mark] = {}
-        self._out: deque[connect_pb2.ConnectRequest] = deque()
-        self._events: deque[ev.Event] = deque()
-        self._clock_ahead = 0.0
-        self._order = 0
-        self._connected = False
-        self._last_sent = self._last_heard = self._connected_at = 0.0
+        self._watches: connect_pb2.PresenceWatches | None = None
+        self._typed: dict[tuple[str, int], float] = {}
+        self._stamp = saved.stamp
+        self._account_cursor, self._account_id = saved.account_cursor, 0
+        self._guidance: Plan | ChinwagError | None = None
+        self._resume_now = self._has_shed = self._is_paused = False
+        self._open = self._welcomed = False
+        self._connected_at = self._heard_at = self._wrote_at = self.retry_at
         self._pinged_at: float | None = None
-        self._next_expiry = 0.0
-        for send in saved.outbox:
-            self._order = max(self._order, send.order)
-            self.outbox.add(Pending(send.order, send.time_s, send.request))
+        self._send_at = 0.0
+        self._renew_at: float | None = None
+        self._ahead_s = 0.0
 
-    # --- what the skin asks ---
+    # --- what a skin asks ---
 
-    def frames_to_send(self, now: float) -> list[connect_pb2.ConnectRequest]:
-        """Frames to write, in order. Sends are put in once the server has welcomed us."""
-        if not self._connected:
-            return []
-        frames = list(self._out)
-        self._out.clear()
-        if self.connection in (Connection.CATCHING_UP, Connection.LIVE):
-            if self._marks:
-                marks = list(self._marks.values())
-                self._sent_marks.update(self._marks)
-                self._marks.clear()
-                for start in range(0, len(marks), 1000):
-                    frames.append(connect_pb2.ConnectRequest(marks=marks[start : start + 1000]))
-            frames += self._send_frames(now)
-        if frames:
-            self._last_sent = now
-        return frames
-
-    def _send_frames(self, now: float) -> list[connect_pb2.ConnectRequest]:
-        frames: list[connect_pb2.ConnectRequest] = []
-        max_bytes = (self.limits.max_frame_bytes or 1 << 20) * 3 // 4
-        while batch := self.outbox.take(now, self.limits.max_sends_per_frame or 1):
-            frame = connect_pb2.ConnectRequest()
-            size = 0
-            for pending in batch:
-                weight = pending.request.ByteSize()
-                if size and size + weight > max_bytes:
-                    frames.append(frame)
-                    frame, size = connect_pb2.ConnectRequest(), 0
-                frame.sends.append(pending.request)
-                size += weight
-            frames.append(frame)
-        return frames
-
-    def take_events(self) -> list[ev.Event]:
-        """Events for the application, in order; each is given once."""
-        taken = list(self._events)
-        self._events.clear()
-        return taken
-
-    def holes(self) -> list[chat_service_pb2.SyncRequest]:
-        """Fetches to make, each to be answered by `fetched` or `fetch_failed`."""
-        requests = []
-        for channel_id in self._holes:
-            if channel_id not in self._fetching and self._connected:
-                self._fetching.add(channel_id)
-                requests.append(
-                    chat_service_pb2.SyncRequest(
-                        cursors=[self._cursor_pb(channel_id)], cursors_only=True, max_entries=1000
-                    )
-                )
-        return requests
-
-    def next_time(self, now: float) -> float | None:
-        """When `tick` wants to be called, by the monotonic clock; None: not by itself."""
-        if self.closed is not None:
-            return None
-        if not self._connected:
-            return self.retry_at
-        times = [self._last_sent + self._ping_s]
-        if self._pinged_at is not None:
-            times.append(self._pinged_at + PONG_TIMEOUT_S)
-        if self.connection is Connection.CONNECTING:
-            times.append(self._connected_at + HELLO_TIMEOUT_S)
-        paused = self.outbox.next_time(now)
-        if paused is not None:
-            times.append(paused)
-        return min(times)
+    def take(self) -> Output:
+        """What has to be done now; each thing is given once."""
+        if self._open:
+            self._write()
+        output, self._output = self._output, Output()
+        output.events.extend(self.positions.out)
+        self.positions.out.clear()
+        return output
 
     @property
-    def _ping_s(self) -> float:
-        return self.limits.ping_interval.ToNanoseconds() / 1e9 or DEFAULT_PING_S
+    def next_tick(self) -> float | None:
+        """When `tick` has to be called, by the monotonic clock; None: not by itself."""
+        times: list[float] = []
+        if self._open:
+            if not self._welcomed:
+                times.append(self._connected_at + WELCOME_TIMEOUT_S)
+            else:
+                times.append(self._wrote_at + self._ping_interval_s)
+                if self.outbox and self._send_at > self._clock.monotonic():
+                    times.append(self._send_at)
+                if self._marks.due is not None:
+                    times.append(self._marks.due)
+                if self._renew_at is not None:
+                    times.append(self._renew_at)
+            if not self._is_paused:
+                if self._pinged_at is not None:
+                    times.append(self._pinged_at + PONG_TIMEOUT_S)
+                oldest = self.outbox.oldest_in_flight
+                if oldest is not None:
+                    times.append(oldest + ANSWER_TIMEOUT_S)
+        created = self.outbox.oldest_create_time_s
+        if created is not None:
+            left = created + EXPIRE_S - self._clock.time()
+            times.append(self._clock.monotonic() + max(left, 0.0) + 1.0)
+        return min(times, default=None)
+
+    @property
+    def _ping_interval_s(self) -> float:
+        return self.limits.ping_interval.ToNanoseconds() / 1e9 or 30.0
+
+    def tick(self) -> None:
+        """Time has passed."""
+        now = self._clock.monotonic()
+        self._output.outcomes.extend(self.outbox.expire(self._clock.time()))
+        if not self._open:
+            return
+        if not self._welcomed:
+            self.drop |= now - self._connected_at >= WELCOME_TIMEOUT_S
+            return
+        if not self._is_paused:
+            oldest = self.outbox.oldest_in_flight
+            no_pong = self._pinged_at is not None and now - self._pinged_at >= PONG_TIMEOUT_S
+            self.drop |= no_pong or (oldest is not None and now - oldest >= ANSWER_TIMEOUT_S)
+        if self._renew_at is not None and now >= self._renew_at:
+            self._renew_at = None
+            self.token_wanted = True
+        if now - self._wrote_at >= self._ping_interval_s:
+            self._control.ping.id = int(now * 1000)
+            if self._pinged_at is None:
+                self._pinged_at = now
 
     # --- what happens to the connection ---
 
-    def connected(self, now: float) -> None:
-        """A stream is open: hello goes out first."""
-        self._connected = True
-        self._connected_at = self._last_heard = self._last_sent = now
-        self._pinged_at = None
-        self._out.clear()
-        self._set(Connection.CONNECTING)
-        cursors = [self._cursor_pb(channel_id) for channel_id in self._positions]
-        subscriptions = connect_pb2.Subscriptions()
-        subscriptions.CopyFrom(self._subscriptions)
-        subscriptions.channels.extend(self._cursor_pb(channel_id) for channel_id in self._looking)
-        self._out.append(
-            connect_pb2.ConnectRequest(
-                hello=connect_pb2.Hello(
-                    protocol_version=PROTOCOL_VERSION,
-                    client=self._client,
-                    resume_stamp=self._stamp,
-                    cursors=cursors[:MAX_HELLO_CURSORS],
-                    catch_up_limit=self._catch_up_limit,
-                    subscriptions=subscriptions,
-                )
-            )
-        )
-        # Marks have no answer: those of the last connection may not have arrived.
-        for channel_id, mark in self._sent_marks.items():
-            self._marks.setdefault(channel_id, mark)
-        self._sent_marks.clear()
+    def connecting(self) -> None:
+        """An attempt begins."""
+        self._change(Connection.CONNECTING)
 
-    def disconnected(self, now: float, error: ChinwagError | None = None) -> None:
-        """The stream has ended, by whatever side; or it could not be opened."""
-        if self.closed is not None:
+    def connected(self) -> None:
+        """A stream is open: hello goes first."""
+        now = self._clock.monotonic()
+        self._open, self._welcomed, self.drop = True, False, False
+        self._connected_at = self._heard_at = self._wrote_at = now
+        self._pinged_at = self._renew_at = None
+        self._guidance = None
+        self._frames.clear()
+        self._control = connect_pb2.ConnectRequest()
+        hello = self._control.hello
+        hello.protocol_version = VERSION
+        hello.client = CLIENT
+        hello.resume_stamp = self._stamp
+        hello.catch_up_limit = self._wishes.catch_up_limit
+        wanted = hello.subscriptions
+        wanted.receipts, wanted.typing = self._wishes.receipts, self._wishes.typing
+        wanted.account, wanted.account_cursor = self._wishes.account, self._account_cursor
+        if self._watches is not None:
+            wanted.watches.CopyFrom(self._watches)
+        for cursor in self.positions.cursors()[-MAX_CURSORS:]:
+            to = wanted.channels if cursor.channel_id in self._looking else hello.cursors
+            to.add(channel_id=cursor.channel_id, generation=cursor.generation, id=cursor.id)
+
+    def connection_lost(self, error: ChinwagError | None = None) -> None:
+        """The stream has ended, or could not be opened: `plan` or `self.error` says what next.
+
+        Args:
+            error: The status with which it ended; None: it just broke.
+        """
+        if self.error is not None:
             return
-        self._connected = False
-        self.outbox.disconnected()
-        self._fetching.clear()
-        if error is not None and error.reason in ("TOKEN_EXPIRED", "TOKEN_REQUIRED"):
-            self.needs_token = True
-        elif error is not None and error.reason in _FOR_GOOD:
-            self.close(error)
+        self._open = self._welcomed = self.drop = self.token_wanted = False
+        self.outbox.connection_lost()
+        self.positions.connection_lost()
+        self._output.fetches.clear()
+        if self._resume_now:
+            decided: Plan | ChinwagError = Plan(0.0)
+        elif self._guidance is not None:
+            decided = self._guidance
+        else:
+            decided = self._reconnect.broken(error)
+        self._resume_now = self._has_shed = self.shedding = False
+        self._guidance = None
+        if isinstance(decided, ChinwagError):
+            self.fail(decided)
             return
-        delay = self._backoff.next()
-        if error is not None and error.retry_after is not None:
-            delay = max(delay, error.retry_after)
-        # Guidance of a close frame has set its own time already.
-        self.retry_at = max(self.retry_at, now + delay)
-        self._set(Connection.WAITING, error, self.retry_at - now)
+        self.plan = decided
+        self.retry_at = self._clock.monotonic() + decided.delay_s
+        self._change(Connection.WAITING, decided.error, decided.delay_s)
 
-    def close(self, error: ChinwagError) -> None:
-        """No connection is made any more."""
-        if self.closed is None:
-            self.closed = error
-            self._connected = False
-            self._set(Connection.CLOSED, error)
-            self.outbox.fail_all(error)
+    def fail(self, error: ChinwagError) -> None:
+        """Closes for good: unresolved sends stay in the store for the next process."""
+        if self.error is None:
+            self.error = error
+            self._open, self.drop = False, True
+            self._change(Connection.CLOSED, error)
 
-    def tick(self, now: float) -> bool:
-        """Time has passed. False: the peer is dead, drop the connection."""
-        if now >= self._next_expiry:
-            self._next_expiry = now + EXPIRE_EVERY_S
-            for pending in self.outbox.expire(self._wall()):
-                self._events.append(ev.SendDone(pending.id))
-        if not self._connected:
-            return True
-        if self.connection is Connection.CONNECTING:
-            return now - self._connected_at < HELLO_TIMEOUT_S
-        if self._pinged_at is not None and now - self._pinged_at >= PONG_TIMEOUT_S:
-            return False
-        if now - self._last_sent >= self._ping_s:
-            self._out.append(connect_pb2.ConnectRequest(ping=connect_pb2.Ping(id=int(now))))
-            self._pinged_at = now
-        return True
+    def pause(self) -> None:
+        """The skin stops reading: silence is no sign of a dead peer now."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """The application reads again."""
+        if self._is_paused:
+            self._is_paused = False
+            now = self._clock.monotonic()
+            self._pinged_at = now if self._pinged_at is not None else None
+        self.shedding = False
+        if self._has_shed and self._open:
+            # What was passed over is behind the positions: resuming brings it.
+            self._resume_now = self.drop = True
 
     # --- what the application wants ---
 
-    def send(
+    def post(
         self,
-        request: connect_pb2.SendMessageRequest,
-        resolved: Callable[[Outcome], None] | None = None,
-    ) -> SavedSend:
-        """Queues a message; gives what the device's store keeps until it is resolved.
+        channel_id: str,
+        content: message_pb2.MessageContent,
+        *,
+        reply_to_id: int = 0,
+        thread_root_id: int = 0,
+    ) -> Send:
+        """Queues a message.
 
         Raises:
             OutboxFull: Too many wait.
+            InvalidArgument: TOO_LARGE: no frame could hold it.
             ClientClosed: The client is closed.
         """
-        if self.closed is not None:
-            raise ClientClosed(f"the client is closed: {self.closed}")
-        if not request.client_message_id:
-            request.client_message_id = self._ids.draw(self.server_time())
-        self._order += 1
-        pending = Pending(self._order, self._wall(), request, resolved)
-        self.outbox.add(pending)
-        return SavedSend(pending.order, pending.time_s, request)
+        if self.error is not None:
+            raise ClientClosed(f"the client is closed: {self.error}") from self.error
+        request = connect_pb2.SendMessageRequest(
+            channel_id=channel_id,
+            client_message_id=self._ids.draw(self.server_time_s),
+            content=content,
+            reply_to_id=reply_to_id,
+            thread_root_id=thread_root_id,
+        )
+        size, most = request.ByteSize(), self.limits.max_frame_bytes - 64
+        if size > most > 0:
+            raise InvalidArgument(
+                f"a message has at most {most} bytes with all its parts, got {size}",
+                reason="TOO_LARGE",
+                fields={"content": f"has {size} bytes"},
+            )
+        return self.outbox.post(request, self._clock.time())
 
-    def mark(self, channel_id: str, *, read_id: int = 0, delivered_id: int = 0) -> None:
-        """Raises marks; a later one overwrites an earlier one that has not gone out."""
-        mark = self._marks.setdefault(channel_id, connect_pb2.Mark(channel_id=channel_id))
-        mark.read_id = max(mark.read_id, read_id)
-        mark.delivered_id = max(mark.delivered_id, delivered_id)
+    def mark(
+        self, channel_id: str, *, read_id: int = 0, delivered_id: int = 0, lazy: bool = False
+    ) -> None:
+        """Raises marks; a later one overwrites one that has not gone out."""
+        now = self._clock.monotonic()
+        self._marks.raise_to(channel_id, read_id, delivered_id, now, lazy=lazy)
 
-    def typing(self, channel_id: str, *, active: bool, thread_root_id: int = 0) -> None:
-        """Tells that the user types; lost if there is no connection."""
-        if self.connection is Connection.LIVE:
-            signal = connect_pb2.TypingSignal(
+    def typing(self, channel_id: str, *, active: bool = True, thread_root_id: int = 0) -> None:
+        """Tells that the user types: at most every four seconds, and only while connected."""
+        if not self._welcomed:
+            return
+        now, key = self._clock.monotonic(), (channel_id, thread_root_id)
+        if active and now - self._typed.get(key, -TYPING_REPEAT_S) < TYPING_REPEAT_S:
+            return
+        if active:
+            self._typed[key] = now
+        else:
+            self._typed.pop(key, None)
+        if len(self._typed) > 100:
+            self._typed.clear()
+        if len(self._control.typing) < 16:
+            self._control.typing.add(
                 channel_id=channel_id, thread_root_id=thread_root_id, active=active
             )
-            self._out.append(connect_pb2.ConnectRequest(typing=[signal]))
 
-    def look(self, channel_id: str, start: Cursor) -> None:
-        """Wants a broadcast channel's entries, from `start` if the device has no position."""
-        self._looking[channel_id] = None
-        self._positions.setdefault(channel_id, start)
-        if self._connected and self.connection is not Connection.CONNECTING:
-            cursor = self._cursor_pb(channel_id)
-            self._out.append(connect_pb2.ConnectRequest(subscribe=[cursor]))
+    def look(self, start: Cursor) -> None:
+        """Wants a broadcast channel's entries, from `start` if it is not looked at already."""
+        cursor = self.positions.look(start)
+        self._looking[cursor.channel_id] = None
+        if self._welcomed:
+            self._control.subscribe.add(
+                channel_id=cursor.channel_id, generation=cursor.generation, id=cursor.id
+            )
 
     def look_away(self, channel_id: str) -> None:
         """Does not want them any more."""
-        if self._looking.pop(channel_id, True) is None and self._connected:
-            self._out.append(connect_pb2.ConnectRequest(unsubscribe=[channel_id]))
+        if channel_id in self._looking:
+            del self._looking[channel_id]
+            self.positions.forget(channel_id)
+            if self._welcomed:
+                self._control.unsubscribe.append(channel_id)
+
+    def watch(self, watches: list[presence_pb2.Watch]) -> None:
+        """The users whose presence is wanted, in place of those before."""
+        self._watches = connect_pb2.PresenceWatches(watches=watches)
+        if self._welcomed:
+            self._control.watches.CopyFrom(self._watches)
 
     def renew_token(self, access_token: str) -> None:
-        """Brings the open stream a fresh token."""
-        if self._connected:
-            token = connect_pb2.RenewToken(access_token=access_token)
-            self._out.append(connect_pb2.ConnectRequest(renew_token=token))
+        """Gives the open stream a fresh token."""
+        self.token_wanted = False
+        if self._welcomed:
+            self._control.renew_token.access_token = access_token
 
-    def server_time(self) -> float:
+    def renewal_failed(self) -> None:
+        """No fresh token could be had for now."""
+        self.token_wanted = False
+        self._renew_at = self._clock.monotonic() + 10.0
+
+    @property
+    def server_time_s(self) -> float:
         """Seconds since 1970 by the server's clock, as far as it is known."""
-        return self._wall() + self._clock_ahead
+        return self._clock.time() + self._ahead_s
 
-    def position(self, channel_id: str) -> Cursor | None:
-        """The newest entry that was handed out, or is about to be."""
-        return self._positions.get(channel_id)
+    # --- frames out ---
+
+    def _write(self) -> None:
+        now = self._clock.monotonic()
+        frames = self._output.frames
+        before = len(frames)
+        control = self._control
+        if self._welcomed and not control.HasField("hello"):
+            control.marks.extend(self._marks.take(now))
+        if control.ByteSize():
+            self._control = connect_pb2.ConnectRequest()
+            self._add_frame(control)
+        if self._welcomed and now >= self._send_at:
+            most = self.limits.max_sends_per_frame or 1
+            limit = min(FRAME_BYTES, self.limits.max_frame_bytes * 3 // 4)
+            while sends := self.outbox.take(most, limit, now):
+                self._add_frame(
+                    connect_pb2.ConnectRequest(sends=[send.request for send in sends])
+                )
+        if len(frames) > before:
+            self._wrote_at = now
+
+    def _add_frame(self, frame: connect_pb2.ConnectRequest) -> None:
+        self._frame_id += 1
+        frame.frame_id = self._frame_id
+        self._frames[self._frame_id] = frame
+        if len(self._frames) > 256:
+            self._frames.popitem(last=False)
+        self._output.frames.append(frame)
 
     # --- frames in ---
 
-    def receive(self, frame: connect_pb2.ConnectResponse, now: float) -> None:
-        """Handles a frame, its fields in the order that the contract says."""
-        self._last_heard = now
-        if self._pinged_at is not None:
-            self._pinged_at = None
+    def receive(self, frame: connect_pb2.ConnectResponse) -> None:
+        """Handles a frame, its fields in the order that `ConnectResponse` states."""
+        if not self._open:
+            return
+        self._heard_at = self._clock.monotonic()
+        self._pinged_at = None
         if frame.HasField("welcome"):
-            self._welcomed(frame.welcome)
-        for event in frame.events:
-            self._event(event)
+            self._on_welcome(frame.welcome)
+        if frame.HasField("token_renewed"):
+            self._token_ends(frame.token_renewed.expire_time.ToNanoseconds() / 1e9)
+        if self.shedding:
+            self._has_shed |= bool(frame.events or frame.receipts or frame.account)
+        else:
+            for event in frame.events:
+                self._on_event(event)
         for result in frame.results:
-            self._result(result, now)
+            self._on_answer(*self.outbox.answered(result), result)
+        if not self.shedding:
+            self._on_registers(frame)
+        for error in frame.errors:
+            self._on_refusal(error)
+        if frame.HasField("caught_up"):
+            self._reconnect.caught_up()
+            self._change(Connection.LIVE)
+            self._on_stamp(frame.caught_up.stamp)
+        if frame.HasField("pong"):
+            self._ahead_s = frame.pong.server_time.ToNanoseconds() / 1e9 - self._clock.time()
+            self._on_stamp(frame.pong.stamp)
+        if frame.HasField("close"):
+            self._guidance = self._reconnect.guided(frame.close)
+            self.drop = True
+
+    def _on_welcome(self, welcome: connect_pb2.Welcome) -> None:
+        self._welcomed = True
+        self._reconnect.welcomed()
+        self.user_id, self.device_id = welcome.user_id, welcome.device_id
+        self.limits = welcome.limits
+        self._ahead_s = welcome.server_time.ToNanoseconds() / 1e9 - self._clock.time()
+        if welcome.HasField("token_expire_time"):
+            self._token_ends(welcome.token_expire_time.ToNanoseconds() / 1e9)
+        # Marks have no answer: those of the last connection may not have arrived.
+        self._marks.again(self._clock.monotonic())
+        self._change(Connection.CATCHING_UP)
+
+    def _token_ends(self, time_s: float) -> None:
+        # By the server's own clock: the device's may be wrong.
+        left_s = time_s - self.server_time_s
+        self._renew_at = self._clock.monotonic() + max(left_s * 0.8, 1.0)
+
+    def _on_event(self, event: entry_pb2.Event) -> None:
+        self.positions.take(event)
+        if event.HasField("state"):
+            self._marks.confirmed(event.state)
+        elif event.HasField("reset") and self.positions.cursor(event.reset.channel_id) is None:
+            self._looking.pop(event.reset.channel_id, None)
+            self._marks.drop(event.reset.channel_id)
+        self._after_positions()
+
+    def _after_positions(self) -> None:
+        # In order with what does not come by way of the positions.
+        self._output.events.extend(self.positions.out)
+        self.positions.out.clear()
+        self._output.fetches.extend(self.positions.fetches)
+        self.positions.fetches.clear()
+        self.drop |= self.positions.stuck
+
+    def _on_registers(self, frame: connect_pb2.ConnectResponse) -> None:
+        events = self._output.events
         for receipt in frame.receipts:
-            self._events.append(
+            events.append(
                 ev.ReceiptChanged(
                     receipt.channel_id, receipt.user_id, receipt.delivered_id, receipt.read_id
                 )
             )
         for typing in frame.typing:
-            self._events.append(
+            events.append(
                 ev.TypingChanged(
                     typing.channel_id, typing.user_id, typing.thread_root_id, typing.active
                 )
             )
-        self._events.extend(ev.PresenceChanged(change) for change in frame.presence)
-        self._events.extend(ev.AccountChanged(event) for event in frame.account)
-        for error in frame.errors:
-            self._frame_refused(error)
-        if frame.HasField("caught_up"):
-            self._backoff.reset()
-            self._set(Connection.LIVE)
-            self._stamped(frame.caught_up.stamp)
-        if frame.HasField("pong"):
-            self._set_clock(frame.pong.server_time.ToNanoseconds() / 1e9)
-            self._stamped(frame.pong.stamp)
-        if frame.HasField("close"):
-            self._guided(frame.close, now)
+        events.extend(ev.PresenceChanged(change) for change in frame.presence)
+        for event in frame.account:
+            if event.HasField("reset") or event.id > self._account_id:
+                self._account_id, self._account_cursor = event.id, event.cursor
+                events.append(ev.AccountChanged(event))
 
-    def _welcomed(self, welcome: connect_pb2.Welcome) -> None:
-        self.user_id = welcome.user_id
-        self.limits = welcome.limits
-        self._set_clock(welcome.server_time.ToNanoseconds() / 1e9)
-        self._set(Connection.CATCHING_UP)
-
-    def _set_clock(self, server_s: float) -> None:
-        self._clock_ahead = server_s - self._wall()
-
-    def _stamped(self, stamp: str) -> None:
-        # A channel that is being fetched lags behind the stamp; its cursor says so at the next
-        # hello, but a stamp must not promise what is not handed out.
-        if stamp and not self._holes:
+    def _on_stamp(self, stamp: str) -> None:
+        # What waits behind a hole is not handed out: a stamp must not promise it.
+        if stamp and self.positions.complete and not self._has_shed:
             self._stamp = stamp
-            self._events.append(ev.StampReached(stamp))
+            self._output.events.append(ev.StampReached(stamp))
 
-    def _frame_refused(self, error: connect_pb2.FrameError) -> None:
-        if error.field.startswith("marks"):
-            self._sent_marks.pop(error.channel_id, None)
+    # --- answers ---
 
-    def _guided(self, close: close_pb2.Close, now: float) -> None:
-        reason = close_pb2.CloseReason.Name(close.reason).removeprefix("CLOSE_REASON_")
-        error = from_status(close.status)
-        if not close.reconnect:
-            if close.reason == close_pb2.CLOSE_REASON_REPLACED:
-                self.close(Replaced("another stream of this device took over", reason=reason))
-            else:
-                self.close(error if error.reason else ClientClosed(reason, reason=reason))
-            return
-        if close.reason == close_pb2.CLOSE_REASON_TOKEN_EXPIRED:
-            self.needs_token = True
-        self.address = close.address
-        jitter = close.jitter.ToNanoseconds() / 1e9
-        delay = close.min_delay.ToNanoseconds() / 1e9 + self._rng.uniform(0.0, jitter)
-        self.retry_at = now + delay
-
-    # --- events ---
-
-    def _event(self, event: entry_pb2.Event, *, fetched: bool = False) -> None:
-        kind = event.WhichOneof("event")
-        if kind == "entry":
-            self._entry(event.entry, fetched=fetched)
-        elif kind == "opened":
-            opened = event.opened
-            cursor = Cursor(opened.channel.id, opened.channel.generation, opened.start_id)
-            self._move(cursor)
-            self._events.append(
-                ev.ChannelOpened(opened.channel.id, opened.channel, opened.state, cursor)
-            )
-        elif kind == "gap":
-            self._gap(event.gap, fetched=fetched)
-        elif kind == "reset":
-            self._reset(event.reset)
-        elif kind == "state":
-            self._events.append(ev.StateChanged(event.state.channel_id, event.state))
-
-    def _entry(self, entry: entry_pb2.Entry, *, fetched: bool) -> None:
-        position = self._positions.get(entry.channel_id)
-        if position is not None and entry.id <= position.id:
-            return  # a repeat
-        if not fetched and entry.channel_id in self._holes:
-            self._hole(entry.channel_id, entry.id)
-            return
-        if position is None or entry.id != position.id + 1:
-            self._hole(entry.channel_id, entry.id)
-            return
-        self._positions[entry.channel_id] = Cursor(entry.channel_id, position.generation, entry.id)
-        sent = entry.message_sent
-        if sent.client_message_id and entry.actor_id == self.user_id:
-            # The ack may have been lost with the last connection: the entry says the same.
-            self._stored(sent.client_message_id, entry.id)
-        self._events.append(ev.of_entry(entry, position.generation))
-
-    def _hole(self, channel_id: str, seen_id: int) -> None:
-        """Nothing after a hole is handed out before the hole is fetched."""
-        self._holes[channel_id] = max(seen_id, self._holes.get(channel_id, 0))
-        self._positions.setdefault(channel_id, Cursor(channel_id, 0, 0))
-
-    def _gap(self, gap: entry_pb2.Gap, *, fetched: bool) -> None:
-        position = self._positions.get(gap.channel_id)
-        if position is None or gap.to_id <= position.id:
-            return
-        if gap.from_id > position.id + 1 or (not fetched and gap.channel_id in self._holes):
-            self._hole(gap.channel_id, gap.to_id)
-            return
-        cursor = Cursor(gap.channel_id, position.generation, gap.to_id)
-        self._positions[gap.channel_id] = cursor
-        self._events.append(ev.GapSeen(gap.channel_id, gap.from_id, gap.to_id, cursor))
-
-    def _reset(self, reset: entry_pb2.ChannelReset) -> None:
-        reason = _Reset.Reason.Name(reset.reason).removeprefix("REASON_")
-        if reset.reason == _Reset.REASON_NOT_VISIBLE:
-            self._positions.pop(reset.channel_id, None)
-            self._looking.pop(reset.channel_id, None)
-            self._holes.pop(reset.channel_id, None)
-            self._events.append(ev.ChannelReset(reset.channel_id, reason, None))
-            return
-        cursor = Cursor(reset.channel_id, reset.generation, reset.start_id)
-        self._move(cursor)
-        self._events.append(ev.ChannelReset(reset.channel_id, reason, cursor))
-
-    def _move(self, cursor: Cursor) -> None:
-        self._positions[cursor.channel_id] = cursor
-        if self._holes.get(cursor.channel_id, 0) <= cursor.id:
-            self._holes.pop(cursor.channel_id, None)
-
-    # --- fetching holes ---
-
-    def fetched(
+    def _on_answer(
         self,
-        request: chat_service_pb2.SyncRequest,
-        answer: chat_service_pb2.SyncResponse,
+        outcome: Outcome | None,
+        pause: ChinwagError | None,
+        result: connect_pb2.SendResult | None = None,
     ) -> None:
-        """The answer to one of `holes`."""
-        for event in answer.events:
-            self._event(event, fetched=True)
-        for cursor in request.cursors:
-            self._fetching.discard(cursor.channel_id)
-            position = self._positions.get(cursor.channel_id)
-            reached = position.id if position is not None else 1 << 62
-            if reached >= self._holes.get(cursor.channel_id, 0):
-                self._holes.pop(cursor.channel_id, None)
-
-    def fetch_failed(self, request: chat_service_pb2.SyncRequest) -> None:
-        """The fetch is tried again when `holes` is asked next."""
-        for cursor in request.cursors:
-            self._fetching.discard(cursor.channel_id)
-
-    # --- results ---
-
-    def _result(self, result: connect_pb2.SendResult, now: float) -> None:
-        if result.HasField("error"):
+        if outcome is not None:
+            self._output.outcomes.append(outcome)
+            self._send_backoff.reset()
+        if pause is not None:
+            now = self._clock.monotonic()
+            wait_s = max(self._send_backoff.next(), pause.retry_after or 0.0)
+            self._send_at = max(self._send_at, now + wait_s)
+        if result is not None and result.HasField("error"):
             error = from_status(result.error)
-            pending = self.outbox.refused(result.client_message_id, error, now)
-            if pending is not None:
-                self._events.append(ev.SendDone(pending.id))
-        else:
-            self._stored(result.client_message_id, result.message_id)
+            held_by = error.metadata.get("client_message_id", "")
+            if error.reason == EARLIER and held_by and held_by not in self.outbox:
+                # The server waits for a send that was given up here: a new stream forgets it.
+                self._resume_now = self.drop = True
 
-    def _stored(self, client_message_id: str, message_id: int) -> None:
-        pending = self.outbox.stored(client_message_id, message_id)
-        if pending is not None:
-            self._events.append(ev.SendDone(pending.id))
+    def _on_refusal(self, error: connect_pb2.FrameError) -> None:
+        """A frame or a part of it was refused. Sends have results of their own, unless the frame
+        was refused whole."""
+        refused = from_status(error.status)
+        frame = self._frames.get(error.frame_id)
+        if error.field.startswith("marks["):
+            self._marks.drop(error.channel_id)
+        elif error.field.startswith("renew_token"):
+            self.renewal_failed()
+        elif frame is None or error.field:
+            return
+        elif frame.sends:
+            for request in frame.sends:
+                one_by_one = len(frame.sends) > 1 and not refused.is_temporary
+                verdict = _SPLIT if one_by_one else refused
+                self._on_answer(*self.outbox.refused(request.client_message_id, verdict))
+        elif refused.is_temporary:
+            self._again(frame, refused)
+
+    def _again(self, frame: connect_pb2.ConnectRequest, refused: ChinwagError) -> None:
+        """A frame without sends was refused for a moment."""
+        now = self._clock.monotonic()
+        self._send_at = max(self._send_at, now + (refused.retry_after or 1.0))
+        self._marks.again(now + (refused.retry_after or 1.0))
+        if frame.HasField("renew_token"):
+            self.renewal_failed()
+        if frame.subscribe or frame.unsubscribe or frame.HasField("watches"):
+            # A new hello says what is wanted; this is too rare for a way of its own.
+            self.drop = True
+
+    # --- holes ---
+
+    def fetched(self, number: int, answer: chat_service_pb2.SyncResponse) -> None:
+        """The answer to one of `Output.fetches`."""
+        self.positions.fetched(number, answer.events, answer.has_more)
+        self._after_positions()
+
+    def fetch_failed(self, number: int) -> None:
+        """A fetch failed for good: a new connection resumes at the positions."""
+        if self._open and self.positions.awaits(number):
+            self.drop = True
 
     # --- small things ---
 
-    def _cursor_pb(self, channel_id: str) -> channel_pb2.Cursor:
-        position = self._positions.get(channel_id) or Cursor(channel_id, 0, 0)
-        return channel_pb2.Cursor(
-            channel_id=channel_id, generation=position.generation, id=position.id
-        )
-
-    def _set(
+    def _change(
         self,
         connection: Connection,
         error: ChinwagError | None = None,
-        retry_in: float | None = None,
+        retry_in_s: float | None = None,
     ) -> None:
-        if self.connection is not connection or error is not None:
+        if connection is not self.connection or error is not None:
             self.connection = connection
-            self._events.append(ev.ConnectionChanged(connection, error, retry_in))
+            self._output.events.append(ev.ConnectionChanged(connection, error, retry_in_s))
 
 
-# A stream that ends with one of these is not opened again.
-_FOR_GOOD = frozenset(
-    {
-        "SESSION_REVOKED",
-        "TOKEN_INVALID",
-        "BANNED",
-        "CREDENTIALS_INVALID",
-        "REFRESH_TOKEN_REUSED",
-        "VERSION_UNSUPPORTED",
-        "NOT_IMPLEMENTED",
-    }
-)
+# What is said of each send of a frame that was refused whole, so that they go one by one.
+_SPLIT = Unavailable("the frame was refused as a whole", reason="TOO_LARGE", code=14)

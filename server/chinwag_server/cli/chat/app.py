@@ -142,7 +142,7 @@ class ChatApp(App[None]):
         """Reads the names of people who are shown."""
         while unknown := sorted(self.model.unknown_users())[:100]:
             try:
-                users = await self.client.account.get_users(unknown)
+                users = await self.client.account.users(unknown)
             except chinwag.ChinwagError:
                 return  # ids are shown until the next try
             found = {user.id: user.display_name or user.username for user in users}
@@ -156,9 +156,7 @@ class ChatApp(App[None]):
         """Reads a page of older messages."""
         before = next((line.id for line in room.lines if line.id), 0)
         try:
-            page = await self.client.channel(room.id).page(
-                before=before or None, limit=PAGE
-            )
+            page = await self.client.channel(room.id).page(before=before or None, limit=PAGE)
         except chinwag.ChinwagError as error:
             self.notify(str(error), severity="error")
             return

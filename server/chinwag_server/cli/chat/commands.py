@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import chinwag
+from chinwag.errors import NotFound
 from chinwag_server.cli.chat.model import Model, Room
 
 HELP = """\
@@ -82,8 +83,9 @@ def _last(room: Room, sender_id: str) -> int:
 async def _find(client: chinwag.Client, names: Sequence[str]) -> list[str]:
     found = []
     for name in names:
-        user = await client.account.find_user(name.removeprefix("@"))
-        if user is None:
-            raise CommandFailed(f"there is nobody called {name}")
+        try:
+            user = await client.account.find(name.removeprefix("@"))
+        except NotFound:
+            raise CommandFailed(f"there is nobody called {name}") from None
         found.append(user.id)
     return found

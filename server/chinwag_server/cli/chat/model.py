@@ -1,4 +1,4 @@
-"""What the terminal client shows: channels, messages, who types. No terminal and no network here."""
+"""What the terminal client shows: channels, messages, who types. No terminal, no network."""
 
 from __future__ import annotations
 
@@ -139,9 +139,7 @@ class Model:
             for message in messages
             if message.id not in known and not message.thread_root_id
         ]
-        room.lines = sorted(
-            older + room.lines, key=lambda line: (line.id or 1 << 62, line.key)
-        )
+        room.lines = sorted(older + room.lines, key=lambda line: (line.id or 1 << 62, line.key))
 
     def apply(self, event: ev.Event) -> str | None:
         """Takes an event; gives the channel that changed, "" for the connection or the list."""

@@ -24,14 +24,6 @@ from chinwag_server.cli.exits import CommandError, Exit
 
 CALL_TIMEOUT_S = 10.0
 GIVE_UP_S = 60.0
-SCOPES = (
-    "users:write",
-    "tokens:issue",
-    "channels:read",
-    "channels:write",
-    "messages:read",
-    "messages:write",
-)
 _AGAIN = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,

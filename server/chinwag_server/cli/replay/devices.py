@@ -55,7 +55,7 @@ class Device:
 
     async def open(self, target: str, tokens: user_pb2.Tokens) -> None:
         """Connects; returns when the device is caught up."""
-        session = chinwag.Session.from_tokens(target, tokens)
+        session = chinwag.Session.of(tokens, address=target)
         self._client = chinwag.connect(target, session)
         self._task = asyncio.ensure_future(self._run())
         waiting = asyncio.ensure_future(self._live.wait())

@@ -13,6 +13,14 @@ from pathlib import Path
 
 from chinwag_server.cli.exits import CommandError, Exit
 
+SCOPES = (
+    "users:write",
+    "tokens:issue",
+    "channels:read",
+    "channels:write",
+    "messages:read",
+    "messages:write",
+)
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 
@@ -43,6 +51,13 @@ class OwnServer:
     @property
     def target(self) -> str:
         return f"127.0.0.1:{self._port}"
+
+    def make_key(self) -> str:
+        """An API key of its own, made before it starts."""
+        from chinwag_server.account.bootstrap import create_api_key  # noqa: PLC0415
+
+        _, secret = create_api_key(self.data_dir, "replay", list(SCOPES), 0)
+        return secret
 
     async def start(self) -> None:
         """Starts it and waits until it serves.

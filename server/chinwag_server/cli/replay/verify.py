@@ -91,10 +91,10 @@ def _verify_log(name: str, log: Sequence[Seen], sent: Iterable[SentLine]) -> Non
                 raise Difference(f"{name}: {key} is stored twice, as {keys[key]} and {entry.id}")
             keys[key] = entry.id
     for line in sent:
-        entry = by_id.get(line.message_id)
-        if entry is None or entry.client_message_id != line.client_message_id:
+        stored = by_id.get(line.message_id)
+        if stored is None or stored.client_message_id != line.client_message_id:
             raise Difference(f"{name}: the acked message {line.message_id} is not in the log")
-        if entry.text != line.text or entry.actor_id != line.user_id:
+        if stored.text != line.text or stored.actor_id != line.user_id:
             raise Difference(f"{name}: message {line.message_id} is not what was sent")
         del keys[line.user_id, line.client_message_id]
         in_order[line.user_id].append(line.message_id)
