@@ -52,13 +52,37 @@ class Messages:
 
     Args:
         max_reactions: Different emoji on one message.
+        max_text_length: Code points in a text.
     """
 
-    def __init__(self, channels: Channels, clock: Clock, *, max_reactions: int = 50) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        clock: Clock,
+        *,
+        max_reactions: int = 50,
+        max_text_length: int = 100_000,
+    ) -> None:
         self._channels = channels
         self._store = channels.store
         self._clock = clock
         self._max_reactions = max_reactions
+        self._max_text_length = max_text_length
+
+    def check_text(self, content: message_pb2.MessageContent) -> None:
+        """Refuses a text that is longer than this deployment takes; the contract's own bound was
+        checked before.
+
+        Raises:
+            Refusal: INVALID_FIELD.
+        """
+        if len(content.text) > self._max_text_length:
+            problem = f"at most {self._max_text_length} characters, got {len(content.text)}"
+            raise Refusal(
+                "INVALID_FIELD",
+                f"content.text: {problem}",
+                fields=[("content.text", problem)],
+            )
 
     async def state(self, log: ChannelLog, message_id: int) -> MessageState | None:
         """A message's projection as assigned, without its content; None if there is none."""
@@ -101,6 +125,7 @@ class Messages:
             Refusal: CHANNEL_NOT_FOUND, NOT_A_MEMBER, MESSAGE_NOT_FOUND, NOT_THE_SENDER,
                 MESSAGE_DELETED, STORAGE_UNAVAILABLE.
         """
+        self.check_text(request.content)
         async with self._channels.use(request.channel_id) as log:
             found = await self._member(log, caller)
             access.check(log, found, Action.EDIT_OWN)

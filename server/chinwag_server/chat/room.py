@@ -106,7 +106,12 @@ class ChatRoom:
         self.hub = Hub()
         self.channels.on_entry = self.hub.on_entry
         views = Views(store)
-        self.messages = Messages(self.channels, clock, max_reactions=settings.max_reactions)
+        self.messages = Messages(
+            self.channels,
+            clock,
+            max_reactions=settings.max_reactions,
+            max_text_length=settings.max_text_length,
+        )
         self.membership = Membership(
             self.channels,
             views,
@@ -134,6 +139,7 @@ class ChatRoom:
             generation=store.generation,
             server_version=server_version,
             max_user_streams=settings.max_user_streams,
+            max_sends_per_frame=settings.max_sends_per_frame,
         )
         self.servicer = ChatServicer(
             sends=sends,

@@ -126,6 +126,7 @@ class Sends:
                 "Welcome.server_time",
                 fields=[("client_message_id", "made by a clock that is ahead of the server's")],
             )
+        self._messages.check_text(request.content)
         log = await self._channels.get(request.channel_id)
         if log is None:
             raise not_found(request.channel_id)

@@ -356,6 +356,12 @@ class DeviceStream:
     async def _send(
         self, sends: Sequence[connect_pb2.SendMessageRequest], bad: dict[int, Refusal]
     ) -> None:
+        most = self._streams.max_sends_per_frame
+        if len(sends) > most:
+            refusal = Refusal("TOO_LARGE", f"a frame has at most {most} sends, got {len(sends)}")
+            for request in sends:
+                self._answer(request, refusal)
+            return
         wait_s = self._streams.take_sends(self.caller, len(sends))
         if wait_s:
             refusal = rate_limited(wait_s)

@@ -45,6 +45,7 @@ class Streams:
 
     Args:
         max_user_streams: Streams that one user may have open.
+        max_sends_per_frame: Sends in a frame; of a larger one none is taken.
         authenticate: Verifies an access token for renew_token.
         watch_account: Subscribes a stream to its account's events, or None.
     """
@@ -66,6 +67,7 @@ class Streams:
         generation: int,
         server_version: str,
         max_user_streams: int = 20,
+        max_sends_per_frame: int = 100,
     ) -> None:
         self.hub = hub
         self.sends = sends
@@ -78,6 +80,7 @@ class Streams:
         self.generation = generation
         self.server_version = server_version
         self.flusher = Flusher()
+        self.max_sends_per_frame = max_sends_per_frame
         self.take_frame = rates.take_frame
         self.take_sends = rates.take_sends
         self._random_bytes = random_bytes

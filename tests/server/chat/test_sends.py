@@ -8,6 +8,7 @@ import pytest
 
 from chinwag.chat.v1 import connect_pb2, message_pb2
 from chinwag_server.chat.memory import MemoryChatStore
+from chinwag_server.chat.room import ChatSettings
 from tests.server.chat.rules import Room, reason_of, refused, settle
 
 
@@ -173,3 +174,31 @@ async def test_unread_is_arithmetic(room: Room) -> None:
     view = await room.call("bob", "GetChannel", channel_id=group)
     assert view.channel.state.unread_count == 0
     assert (await room.call("ann", "GetChannel", channel_id=group)).channel.state.unread_count == 1
+
+
+async def test_a_deployment_may_take_less_than_the_contract(memory: MemoryChatStore) -> None:
+    room = Room(memory, ChatSettings(max_text_length=10, max_sends_per_frame=2))
+    group = await room.group("ann", "bob")
+    await refused("INVALID_FIELD", room.send("ann", group, "x" * 11))
+    sent = await room.send("ann", group, "x" * 10)
+    await refused(
+        "INVALID_FIELD",
+        room.call(
+            "ann",
+            "EditMessage",
+            channel_id=group,
+            message_id=sent,
+            content=message_pb2.MessageContent(text="x" * 11),
+        ),
+    )
+    ann = await room.online("ann")
+    send = connect_pb2.SendMessageRequest(
+        channel_id=group, content=message_pb2.MessageContent(text="x")
+    )
+    sends = [send, send, send]
+    for each in sends:
+        each.client_message_id = room.message_id()
+    await ann.say(sends=sends)
+    await settle()
+    assert [reason_of(result.error) for result in ann.results] == ["TOO_LARGE"] * 3
+    await room.room.stop()

@@ -452,7 +452,9 @@ async def test_a_repeat_gets_the_same_answer(room: Room) -> None:
     group = await room.group("ann", "bob")
     ann = await room.online("ann")
     send = connect_pb2.SendMessageRequest(
-        channel_id=group, client_message_id=room.message_id(), content=message_pb2.MessageContent(text="x")
+        channel_id=group,
+        client_message_id=room.message_id(),
+        content=message_pb2.MessageContent(text="x"),
     )
     for _ in range(2):
         await ann.say(sends=[send])
