@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def measure(bench: Bench) -> list[Row]:
         long, short, missed = (
             caller.group(people, (0, 1), name) for name in ("long", "short", "missed")
         )
-    empty = min(_start(bench, data, key, people[0], short) for _ in range(STARTS))
+    empty = [_start(bench, data, key, people[0], short) for _ in range(STARTS)]
     short = fill(data, people, short, SHORT)
     missed = fill(data, people, missed, MISSED)
     long = fill(data, people, long, LONG)
@@ -51,14 +52,8 @@ def measure(bench: Bench) -> list[Row]:
     return [
         *_page_rows(pages),
         _resume_row(resume),
-        Row("start to first answer, empty store", empty, "s", REACH_START_S),
-        Row(
-            f"start to first answer, {LONG:,} messages",
-            min(full),
-            "s",
-            REACH_START_S,
-            detail=f"slowest of {STARTS}: {max(full):.2f} s",
-        ),
+        _start_row("empty store", empty, "it has two users, and channels without a message"),
+        _start_row(f"{LONG:,} messages", full, "read before, so in the page cache"),
     ]
 
 
@@ -70,6 +65,16 @@ def _start(bench: Bench, data: Path, key: str, user_id: str, place: Place) -> fl
     if head < place.head:
         raise RuntimeError(f"the head is {head}, want {place.head}")
     return took
+
+
+def _start_row(store: str, times: list[float], detail: str) -> Row:
+    return Row(
+        f"start to first answer, {store}, median",
+        statistics.median(times),
+        "s",
+        REACH_START_S,
+        detail=f"slowest of {STARTS}: {max(times):.2f} s; {detail}",
+    )
 
 
 def _page_rows(run: Run) -> list[Row]:

@@ -10,6 +10,7 @@ from chinwag.chat.v1 import chat_service_pb2 as pb
 from chinwag.chat.v1 import chat_service_pb2_grpc, connect_pb2
 from chinwag_server.chat.connect import Write, serve_stream
 from chinwag_server.chat.feed import Feed
+from chinwag_server.chat.guidance import rate_limited
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.lifecycle import Lifecycle
 from chinwag_server.chat.marks import Marks
@@ -18,7 +19,6 @@ from chinwag_server.chat.messages import Messages
 from chinwag_server.chat.reads import DEFAULT_PAGE, Reads, page_token, read_page_token
 from chinwag_server.chat.requests import Remember, Requests
 from chinwag_server.chat.sends import Sends, Sent
-from chinwag_server.chat.stream import rate_limited
 from chinwag_server.chat.streams import RateLimits, Streams
 from chinwag_server.chat.sync import Sync
 from chinwag_server.rpc.caller import Caller, current_caller

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from google.protobuf.message import DecodeError
-
 from chinwag.chat.v1 import channel_pb2, connect_pb2, entry_pb2
 from chinwag.common.v1 import close_pb2
-from chinwag_server.chat import frames
+from chinwag_server.chat import frames, frames_in
 from chinwag_server.chat.catchup import Progress, Wanted
 from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.entries import timestamp
+from chinwag_server.chat.guidance import Reason, closing, rate_limited
 from chinwag_server.chat.outbox import Outbox, Sink
 from chinwag_server.chat.sends import Sent
 from chinwag_server.chat.store import MemberRecord
@@ -33,12 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = 1
-Reason = close_pb2.CloseReason
-
-_PARTS = frozenset(
-    "hello renew_token sends marks typing subscribe unsubscribe watches ping".split()  # noqa: SIM905
-)
-
 
 # Refusals after which the same send may succeed: nothing of its channel may overtake it.
 _FOR_A_MOMENT = frozenset({"RATE_LIMITED", "OVERLOADED", "STORAGE_UNAVAILABLE"})
@@ -61,26 +54,6 @@ class StreamLimits:
     hello_timeout_s: float = 10.0
     idle_timeout_s: float = 120.0
     ping_interval_s: float = 30.0
-
-
-def closing(
-    reason: Reason.ValueType,
-    *,
-    reconnect: bool,
-    refusal: Refusal | None = None,
-    min_delay_s: float = 0,
-    jitter_s: float = 0,
-    address: str = "",
-) -> close_pb2.Close:
-    """A `Close` frame's content."""
-    close = close_pb2.Close(reason=reason, reconnect=reconnect, address=address)
-    if min_delay_s:
-        close.min_delay.FromNanoseconds(int(min_delay_s * 1e9))
-    if jitter_s:
-        close.jitter.FromNanoseconds(int(jitter_s * 1e9))
-    if refusal is not None:
-        close.status.CopyFrom(refusal.status())
-    return close
 
 
 class DeviceStream:
@@ -154,26 +127,18 @@ class DeviceStream:
             return
         streams = self._streams
         self.heard = streams.clock.monotonic()
-        if len(data) > streams.limits.frame_bytes:
-            self._refuse_frame(
-                0,
-                Refusal(
-                    "TOO_LARGE",
-                    f"a frame has at most {streams.limits.frame_bytes} bytes, got {len(data)}",
-                ),
-            )
-            return
         try:
-            frame = connect_pb2.ConnectRequest.FromString(data)
-        except DecodeError:
-            self._refuse_frame(0, Refusal("MALFORMED", "the bytes are no ConnectRequest"))
+            frame = frames_in.parse(data, streams.limits.frame_bytes)
+        except Refusal as refusal:
+            self._refuse_frame(0, refusal)
             return
         wait_s = streams.take_frame(self.caller)
         if wait_s:
             self._rate_limited(frame, wait_s)
             return
-        bad_sends = self._check(frame)
-        if bad_sends is None:
+        bad = frames_in.check(frame, streams.violations(frame))
+        if bad.whole is not None:
+            self._refuse_part(frame, bad.part, bad.whole)
             return
         if not self.helloed:
             if not frame.HasField("hello"):
@@ -183,13 +148,12 @@ class DeviceStream:
                 return
             await self._hello(frame.hello)
         elif frame.HasField("hello"):
-            refusal = Refusal("HELLO_REPEATED", "hello comes once, as the first frame")
+            again = Refusal("HELLO_REPEATED", "hello comes once, as the first frame")
             self.close(
-                closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=True, refusal=refusal),
-                refusal,
+                closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=True, refusal=again), again
             )
         if not self.closed:
-            await self._handle(frame, bad_sends)
+            await self._handle(frame, bad.sends)
 
     async def _handle(
         self, frame: connect_pb2.ConnectRequest, bad_sends: dict[int, Refusal]
@@ -230,35 +194,6 @@ class DeviceStream:
                 stamp=self._streams.stamp() if self.live else "",
             )
             self.outbox.add(frames.whole(pong=pong))
-
-    def _check(self, frame: connect_pb2.ConnectRequest) -> dict[int, Refusal] | None:
-        """Which sends break a rule, by index; None if the frame as a whole is refused."""
-        # Most frames are in order: one call, and nothing else is looked at.
-        violations = self._streams.violations(frame)
-        if not violations:
-            if not any(descriptor.name in _PARTS for descriptor, _ in frame.ListFields()):
-                self._refuse_frame(
-                    frame.frame_id,
-                    Refusal("UNKNOWN_FRAME", "the frame sets no field that this server knows"),
-                )
-                return None
-            return {}
-        bad: dict[int, Refusal] = {}
-        for path, problem in violations:
-            part, _, rest = path.partition("]")
-            if not part.startswith("sends["):
-                refusal = Refusal("INVALID_FIELD", f"{path}: {problem}", fields=[(path, problem)])
-                self._bad_frames += 1
-                self._refuse(frame.frame_id, path, "", refusal)
-                if path.startswith("hello"):
-                    self._end_refused(refusal)
-                return None
-            index = int(part.removeprefix("sends["))
-            field = rest.removeprefix(".")
-            bad.setdefault(
-                index, Refusal("INVALID_FIELD", f"{field}: {problem}", fields=[(field, problem)])
-            )
-        return bad
 
     # --- hello ---
 
@@ -522,6 +457,16 @@ class DeviceStream:
                 refusal,
             )
 
+    def _refuse_part(self, frame: connect_pb2.ConnectRequest, part: str, refusal: Refusal) -> None:
+        """Refuses a frame for one of its parts; a hello that breaks a rule ends the stream."""
+        if not part:
+            self._refuse_frame(frame.frame_id, refusal)
+            return
+        self._bad_frames += 1
+        self._refuse(frame.frame_id, part, "", refusal)
+        if part.startswith("hello"):
+            self._end_refused(refusal)
+
     def _rate_limited(self, frame: connect_pb2.ConnectRequest, wait_s: float) -> None:
         refusal = rate_limited(wait_s)
         for request in frame.sends:
@@ -574,11 +519,6 @@ class DeviceStream:
         for channel_id in list(self.looking):
             self._look_away(channel_id)
         self._streams.remove(self)
-
-
-def rate_limited(wait_s: float) -> Refusal:
-    """Too much in a time."""
-    return Refusal("RATE_LIMITED", "too many: slow down and try again", retry_after=wait_s)
 
 
 def _result(request: connect_pb2.SendMessageRequest, outcome: Sent | Refusal) -> bytes:

@@ -9,23 +9,23 @@ from typing import Any, Protocol
 import protovalidate
 
 from chinwag.chat.v1 import connect_pb2
-from chinwag.common.v1 import close_pb2
 from chinwag_server.chat import frames
 from chinwag_server.chat.catchup import CatchUp
+from chinwag_server.chat.guidance import Reason, closing
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
 from chinwag_server.chat.marks import Marks
 from chinwag_server.chat.outbox import Flusher, Sink
 from chinwag_server.chat.sends import Sends
-from chinwag_server.chat.stream import DeviceStream, StreamLimits, closing
+from chinwag_server.chat.stream import DeviceStream, StreamLimits
 from chinwag_server.clock import Clock
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
+from chinwag_server.rpc.validation import field_problem
 
 SWEEP_S = 1.0
 DRAIN_JITTER_S = 5.0
 
-Reason = close_pb2.CloseReason
 Unwatch = Callable[[], None]
 # (user_id, device_id, cursor, callback with a serialised AccountEvent) -> stops watching
 WatchAccount = Callable[[str, str, str, Callable[[bytes], None]], Unwatch]
@@ -232,17 +232,3 @@ class Streams:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._sweeper = None
-
-
-def field_problem(violation: protovalidate.Violation) -> tuple[str, str]:
-    """A violation as (field path, what is wrong)."""
-    path = ""
-    field = violation.proto.field
-    for element in field.elements if field is not None else ():
-        path += f".{element.field_name}" if path else element.field_name
-        subscript = getattr(element, "subscript", None)
-        if subscript is not None and subscript.field in ("index", "int_key", "uint_key"):
-            path += f"[{subscript.value}]"
-        elif subscript is not None:
-            path += f"[{subscript.value!r}]"
-    return path, violation.proto.message or "breaks its rule"

@@ -46,17 +46,25 @@ class Admin:
                 ("grpc.initial_reconnect_backoff_ms", 100),
             ],
         )
-        self._accounts = account_grpc.AccountServiceStub(self._channel)
-        self._chat = chat_grpc.ChatServiceStub(self._channel)
+        self.accounts = account_grpc.AccountServiceStub(self._channel)
+        self.chat = chat_grpc.ChatServiceStub(self._channel)
         self._key = ("authorization", f"Bearer {api_key}")
 
     async def close(self) -> None:
         """Ends the connection."""
         await self._channel.close()
 
-    async def _call(
+    async def call(
         self, method: Callable[..., Awaitable[Answer]], request: Any, user_id: str = ""
     ) -> Answer:
+        """Makes a call until it succeeds.
+
+        Args:
+            user_id: On whose behalf; empty: the key's own call.
+
+        Raises:
+            CommandError: It was refused for good, or its time is up.
+        """
         metadata = [self._key]
         if user_id:
             metadata.append(("chinwag-on-behalf-of", user_id))
@@ -82,7 +90,7 @@ class Admin:
                     for user_id, name in users[start : start + 100]
                 ]
             )
-            answer = await self._call(self._accounts.UpsertUsers, request)
+            answer = await self.call(self.accounts.UpsertUsers, request)
             for result in answer.results:
                 if result.HasField("error"):
                     raise CommandError(f"UpsertUsers: {result.error.message}", Exit.REFUSED)
@@ -95,7 +103,7 @@ class Admin:
             request_id=str(uuid.uuid4()),
         )
         request.access_lifetime.FromSeconds(86_400)
-        return (await self._call(self._accounts.IssueUserToken, request)).tokens
+        return (await self.call(self.accounts.IssueUserToken, request)).tokens
 
     async def make_group(self, host: str, name: str, members: Sequence[str]) -> str:
         """Makes a group that new members see from their joining on; gives its id."""
@@ -106,7 +114,7 @@ class Admin:
             history_visibility=channel_pb2.HISTORY_VISIBILITY_SINCE_JOINING,
             request_id=str(uuid.uuid4()),
         )
-        answer = await self._call(self._chat.CreateChannel, request, host)
+        answer = await self.call(self.chat.CreateChannel, request, host)
         return answer.channel.channel.id
 
     async def add_member(self, host: str, channel_id: str, user_id: str) -> None:
@@ -114,19 +122,19 @@ class Admin:
         request = chat_pb.AddMembersRequest(
             channel_id=channel_id, user_ids=[user_id], request_id=str(uuid.uuid4())
         )
-        await self._call(self._chat.AddMembers, request, host)
+        await self.call(self.chat.AddMembers, request, host)
 
     async def remove_member(self, host: str, channel_id: str, user_id: str) -> None:
         """Ends a membership."""
         request = chat_pb.RemoveMemberRequest(
             channel_id=channel_id, user_id=user_id, request_id=str(uuid.uuid4())
         )
-        await self._call(self._chat.RemoveMember, request, host)
+        await self.call(self.chat.RemoveMember, request, host)
 
     async def read_log(self, host: str, channel_id: str) -> list[entry_pb2.Entry]:
         """A channel's whole log, as its owner may see it."""
-        view = await self._call(
-            self._chat.GetChannel, chat_pb.GetChannelRequest(channel_id=channel_id), host
+        view = await self.call(
+            self.chat.GetChannel, chat_pb.GetChannelRequest(channel_id=channel_id), host
         )
         generation = view.channel.channel.generation
         log: list[entry_pb2.Entry] = []
@@ -135,7 +143,7 @@ class Admin:
                 channel_id=channel_id, generation=generation, id=log[-1].id if log else 0
             )
             request = chat_pb.SyncRequest(cursors=[cursor], cursors_only=True, max_entries=1000)
-            answer = await self._call(self._chat.Sync, request, host)
+            answer = await self.call(self.chat.Sync, request, host)
             page = [event.entry for event in answer.events if event.HasField("entry")]
             log += page
             if not page:

@@ -37,9 +37,11 @@ type ConnectRequest struct {
 	// The stream's first frame, and only that.
 	Hello *Hello `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
 	// Messages to send, at most 100; those of one channel are stored in this
-	// order. Each is answered by one of `results`. One that is refused does not
-	// hold back those after it: a device whose message must not overtake one that
-	// may be refused waits for that one's result.
+	// order. Each is answered by one of `results`. One that is refused for good
+	// does not hold back those after it. One that is refused for a moment does:
+	// later sends of its channel on this stream are answered with
+	// ERROR_REASON_EARLIER_SEND_REFUSED until it comes again, so that many can be
+	// under way and none overtakes another.
 	Sends []*SendMessageRequest `protobuf:"bytes,2,rep,name=sends,proto3" json:"sends,omitempty"`
 	// How far the user has read and this device has received, at most 1,000
 	// channels. Answered only on an error.
