@@ -146,7 +146,7 @@ class Node:
         await self._server.start()
 
     def _register(self, account: rooms.AccountSide, chat: ChatRoom) -> Registry:
-        registry = Registry(raw_methods={rooms.CONNECT})
+        registry = Registry(raw_methods=rooms.RAW_METHODS)
         registry.add(
             account_service_pb2_grpc.add_AccountServiceServicer_to_server, account.servicer
         )

@@ -19,7 +19,10 @@ from chinwag_server.rpc.auth import Authenticator, TokenKind
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.ratelimit import Limiter, Rate, StreamRates
 
-CONNECT = "/chinwag.chat.v1.ChatService/Connect"
+# Streams whose frames are parsed by their rooms: a bad one is answered inside the stream.
+RAW_METHODS = frozenset(
+    {"/chinwag.chat.v1.ChatService/Connect", "/chinwag.account.v1.AccountService/Watch"}
+)
 
 
 class AccountSide(Protocol):

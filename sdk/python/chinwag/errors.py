@@ -108,7 +108,7 @@ class InsecureAddress(ChinwagError):
     """Without TLS a token would cross the network in the clear: pass `tls=` or `insecure=True`."""
 
 
-class StoreMismatch(ChinwagError):
+class StoreMismatch(ChinwagError, ValueError):
     """A client store holds another user's data, or was written by a newer version."""
 
 

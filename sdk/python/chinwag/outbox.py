@@ -155,8 +155,7 @@ class Outbox:
 
     def withdraw(self, send: Send) -> None:
         """Takes back the newest one, which could not be kept in the client's store."""
-        assert self._waiting and self._waiting[-1] is send, "only the newest one, before it goes"
-        self._waiting.pop()
+        assert self._waiting.pop() is send, "only the newest one, before it goes"
         del self._all[send.request.client_message_id]
         self._bytes -= send.size_bytes
 
@@ -200,9 +199,7 @@ class Outbox:
             return None, None
         self._window = min(self._window + 1, self._max_window)
         created = result.create_time.ToDatetime(UTC) if result.HasField("create_time") else None
-        sent = Sent(
-            send.request.channel_id, result.message_id, result.client_message_id, created
-        )
+        sent = Sent(send.request.channel_id, result.message_id, result.client_message_id, created)
         return self._resolve(send, sent, None), None
 
     def refused(

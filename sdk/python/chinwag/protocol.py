@@ -39,23 +39,6 @@ ANSWER_TIMEOUT_S = 60.0
 TYPING_REPEAT_S = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a device wants its streams to carry.
-
-    Attributes:
-        receipts: Other members' marks.
-        typing: Who types.
-        account: The account's own events.
-        catch_up_limit: A channel that misses more entries is reset at its head; 0: no limit.
-    """
-
-    receipts: bool = True
-    typing: bool = True
-    account: bool = True
-    catch_up_limit: int = 0
-
-
 @dataclass(slots=True)
 class Output:
     """What a skin has to do: write, hand out, resolve, fetch, each in order."""
@@ -73,7 +56,9 @@ class DeviceProtocol:
         saved: What the device's store held.
         clock: Time.
         rng: For jitter and message ids.
-        wishes: What the streams carry.
+        subscriptions: What the streams carry beside events and results; None: receipts, typing and
+            the account's events.
+        catch_up_limit: See `Hello.catch_up_limit`.
         outbox: Where sends wait; with those of `saved` in it.
 
     Attributes:
@@ -92,7 +77,8 @@ class DeviceProtocol:
         *,
         clock: Clock,
         rng: random.Random,
-        wishes: Wishes | None = None,
+        subscriptions: connect_pb2.Subscriptions | None = None,
+        catch_up_limit: int = 0,
         outbox: Outbox | None = None,
     ) -> None:
         self.connection = Connection.WAITING
@@ -107,7 +93,12 @@ class DeviceProtocol:
         self.outbox = outbox if outbox is not None else Outbox(saved.sends)
         self.positions = Positions(saved.cursors)
         self._clock = clock
-        self._wishes = wishes or Wishes()
+        self._subscriptions = (
+            connect_pb2.Subscriptions(receipts=True, typing=True, account=True)
+            if subscriptions is None
+            else subscriptions
+        )
+        self._catch_up_limit = catch_up_limit
         self._ids = MessageIds(rng)
         self._reconnect = Reconnect(rng)
         self._send_backoff = Backoff(rng, base_s=0.2, cap_s=10.0)
@@ -212,10 +203,10 @@ class DeviceProtocol:
         hello.protocol_version = VERSION
         hello.client = CLIENT
         hello.resume_stamp = self._stamp
-        hello.catch_up_limit = self._wishes.catch_up_limit
+        hello.catch_up_limit = self._catch_up_limit
         wanted = hello.subscriptions
-        wanted.receipts, wanted.typing = self._wishes.receipts, self._wishes.typing
-        wanted.account, wanted.account_cursor = self._wishes.account, self._account_cursor
+        wanted.CopyFrom(self._subscriptions)
+        wanted.account_cursor = self._account_cursor
         if self._watches is not None:
             wanted.watches.CopyFrom(self._watches)
         for cursor in self.positions.cursors()[-MAX_CURSORS:]:
@@ -260,12 +251,16 @@ class DeviceProtocol:
         """The skin stops reading: silence is no sign of a dead peer now."""
         self._is_paused = True
 
-    def resume(self) -> None:
-        """The application reads again."""
+    def unpause(self) -> None:
+        """The skin reads again."""
         if self._is_paused:
             self._is_paused = False
-            now = self._clock.monotonic()
-            self._pinged_at = now if self._pinged_at is not None else None
+            if self._pinged_at is not None:
+                self._pinged_at = self._clock.monotonic()
+
+    def resume(self) -> None:
+        """The application has room for events again."""
+        self.unpause()
         self.shedding = False
         if self._has_shed and self._open:
             # What was passed over is behind the positions: resuming brings it.
@@ -386,9 +381,7 @@ class DeviceProtocol:
             most = self.limits.max_sends_per_frame or 1
             limit = min(FRAME_BYTES, self.limits.max_frame_bytes * 3 // 4)
             while sends := self.outbox.take(most, limit, now):
-                self._add_frame(
-                    connect_pb2.ConnectRequest(sends=[send.request for send in sends])
-                )
+                self._add_frame(connect_pb2.ConnectRequest(sends=[send.request for send in sends]))
         if len(frames) > before:
             self._wrote_at = now
 

@@ -173,6 +173,12 @@ class AccountSettings:
     refresh_grace_s: int = setting(
         60, "How long a used refresh token gives the same new pair again.", low=0, high=3600
     )
+    signing_key_days: int = setting(
+        90, "How long a key signs access tokens before a new one does.", low=1, high=3650
+    )
+    verified_tokens: int = setting(
+        100_000, "Verified access tokens that are remembered.", low=100, high=10_000_000
+    )
     argon2_memory_kib: int = setting(
         19_456, "Memory to hash a password (argon2id).", low=8, high=4 << 20
     )

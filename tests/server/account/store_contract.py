@@ -44,9 +44,17 @@ def request(partition: str, request_id: str, response: bytes = b"answer") -> Req
     return RequestRecord(partition, "caller", request_id, START_US, b"hash", response)
 
 
-def api_key(key_id: str, create_us: int, **fields: int) -> ApiKeyRecord:
+def api_key(
+    key_id: str, create_us: int, expire_time_us: int = 0, revoked_time_us: int = 0
+) -> ApiKeyRecord:
     return ApiKeyRecord(
-        key_id, "bot", ("a:read", "b:write"), b"h" * 32, START_US + create_us, **fields
+        key_id,
+        "bot",
+        ("a:read", "b:write"),
+        b"h" * 32,
+        START_US + create_us,
+        expire_time_us,
+        revoked_time_us=revoked_time_us,
     )
 
 

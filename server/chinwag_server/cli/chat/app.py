@@ -124,7 +124,7 @@ class ChatApp(App[None]):
         """Reads the list of channels."""
         while True:
             try:
-                for view in await self.client.channels():
+                async for view in self.client.channels():
                     self.model.take_view(view)
                 break
             except chinwag.ChinwagError as error:
@@ -156,13 +156,14 @@ class ChatApp(App[None]):
         """Reads a page of older messages."""
         before = next((line.id for line in room.lines if line.id), 0)
         try:
-            page = await self.client.channel(room.id).page(before=before or None, limit=PAGE)
+            history = self.client.channel(room.id).history(before=before or None, limit=PAGE)
+            page = [message async for message in history]
         except chinwag.ChinwagError as error:
             self.notify(str(error), severity="error")
             return
         room.loaded = True
-        room.has_older = page.has_more_before
-        self.model.take_history(room, page.messages)
+        room.has_older = len(page) == PAGE
+        self.model.take_history(room, page)
         self.load_names()
         if room.id == self.room_id:
             self._show_log(scroll=not before)

@@ -56,7 +56,7 @@ class Device:
     async def open(self, target: str, tokens: user_pb2.Tokens) -> None:
         """Connects; returns when the device is caught up."""
         session = chinwag.Session.of(tokens, address=target)
-        self._client = chinwag.connect(target, session)
+        self._client = chinwag.connect(target, session, wait_s=None, drain_s=0.0)
         self._task = asyncio.ensure_future(self._run())
         waiting = asyncio.ensure_future(self._live.wait())
         # A client that fails ends its task: then there is nothing to wait for.
