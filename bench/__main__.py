@@ -17,6 +17,7 @@ from bench.process import ROOT
 from bench.report import Row
 
 OUT = ROOT / "bench/out"
+QUIET_CORES = 0.1
 
 
 def main() -> int:
@@ -39,31 +40,43 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=OUT))
     bench = Bench(folder, window_s=args.window, warmup_s=args.warmup)
     try:
-        rows = _measure(bench, args.names or list(MEASURES))
+        rows, others = _measure(bench, args.names or list(MEASURES))
     finally:
         if args.keep:
             print(f"data and logs are in {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder)
-    lines = machine.describe(BINARY)
+    lines = [*machine.describe(BINARY), _told(others)]
     report.print_table(rows, lines)
     report.write(rows, args.out)
     args.out.with_name("machine.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(any(row.holds is False for row in rows))
 
 
-def _measure(bench: Bench, names: list[str]) -> list[Row]:
+def _measure(bench: Bench, names: list[str]) -> tuple[list[Row], dict[str, float]]:
+    """Runs the measures; gives the rows, and how many cores others took beside each measure."""
     rows: list[Row] = []
+    cores: dict[str, float] = {}
     for name in names:
         start = time.monotonic()
+        others = machine.Others()
         print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
         try:
             rows += MEASURES[name](bench)
         except Exception as error:
             # The other measures need not suffer for it.
             rows.append(report.failed(name, "", None, f"{type(error).__name__}: {error}"))
+        cores[name] = others.cores()
         print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
-    return rows
+    return rows, cores
+
+
+def _told(others: dict[str, float]) -> str:
+    told = ", ".join(f"{name} {cores:.2f}" for name, cores in others.items())
+    text = f"Cores that other processes took beside each measure: {told}"
+    if max(others.values()) > QUIET_CORES:
+        text += ". THE MACHINE WAS NOT QUIET: measure again"
+    return text
 
 
 if __name__ == "__main__":

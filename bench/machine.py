@@ -6,6 +6,7 @@ import os
 import platform
 import sqlite3
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -30,6 +31,37 @@ def describe(load: Path) -> list[str]:
         f"{platform.system()} {platform.release()}, load average {os.getloadavg()[0]:.1f}",
         ", ".join(versions) + f"; load: {_go_versions(load)}",
     ]
+
+
+class Others:
+    """How much of the machine others took since this was made: what was measured beside them is
+    slower than it is, above all its latencies.
+
+    Our own are this process and its children that have ended.
+    """
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+        self._busy_s = _busy_s()
+        self._own_s = _own_s()
+
+    def cores(self) -> float:
+        """Cores that others kept busy, on average, the hypervisor's theft too."""
+        busy_s = _busy_s() - self._busy_s
+        own_s = _own_s() - self._own_s
+        return max(0.0, busy_s - own_s) / (time.monotonic() - self._at)
+
+
+def _busy_s() -> float:
+    # user nice system idle iowait irq softirq steal; proc(5)
+    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+    ticks = [int(field) for field in fields]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_s() -> float:
+    times = os.times()
+    return sum(times[:4])
 
 
 def _cpu_model() -> str:

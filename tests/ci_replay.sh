@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 file=tests/data/conversation.txt
-[[ -f ../shared/data/ubuntu-irc/2016-06-08_07.txt ]] && file=../shared/data/ubuntu-irc/2016-06-08_07.txt
-.venv/bin/chinwag replay "$file" --people 40 --devices 2 --kill-every 3
+[[ -f ../shared/data/ubuntu-irc/2007-01-11_12.txt ]] && file=../shared/data/ubuntu-irc/2007-01-11_12.txt
+.venv/bin/chinwag replay "$file" --people 20 --devices 2 --speed 1200 --kill-every 3

@@ -136,3 +136,16 @@ async def test_2_and_4_one_order_once_on_every_device_over_five_kills(stage: Sta
 @pytest.mark.soak
 async def test_the_same_over_fifty_kills(stage: Stage) -> None:
     await burst(stage, kills=50, seed=int.from_bytes(random.randbytes(4)), messages=50)
+
+
+async def test_5_a_device_learns_of_a_channel_that_it_was_added_to_while_away(
+    stage: Stage,
+) -> None:
+    await stage.people("ann", "bob")
+    bob = await stage.device("bob", "phone")
+    group = await stage.admin.make_group("ann", "g", [])
+    await stage.kill()
+    await stage.admin.add_member("ann", group, "bob")
+    last = await send(stage, "ann", request(group, "after"))
+    assert await bob.wait_for(group, last, 20)
+    assert [entry.id for entry in bob.records[group].seen] == [2, 3]

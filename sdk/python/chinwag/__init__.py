@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chinwag.client import Client as Client
     from chinwag.client import connect as connect
     from chinwag.errors import ChinwagError as ChinwagError
+    from chinwag.events import Cursor as Cursor
     from chinwag.outbox import Sent as Sent
     from chinwag.session import Session as Session
     from chinwag.session import log_in as log_in
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Backend": "chinwag.backend",
+    "Cursor": "chinwag.events",
     "Channel": "chinwag.channel",
     "ChinwagError": "chinwag.errors",
     "Client": "chinwag.client",
@@ -48,6 +50,8 @@ __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("blocking", "errors", "events"):
+        return importlib.import_module(f"chinwag.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'chinwag' has no attribute {name!r}")

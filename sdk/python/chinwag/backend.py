@@ -26,7 +26,7 @@ from chinwag.chat.v1 import (
 from chinwag.errors import ChinwagError, from_rpc_error, from_status
 from chinwag.transport import Security, Tls, open_channel
 
-_UPSERTS = 100
+UPSERTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,8 @@ class Backend:
         """
         wanted = list(users)
         outcomes: list[user_pb2.User | ChinwagError] = []
-        for start in range(0, len(wanted), _UPSERTS):
-            request = pb.UpsertUsersRequest(users=wanted[start : start + _UPSERTS])
+        for start in range(0, len(wanted), UPSERTS):
+            request = pb.UpsertUsersRequest(users=wanted[start : start + UPSERTS])
             answer = await self._calls(self.account.UpsertUsers, request)
             outcomes.extend(
                 from_status(result.error) if result.HasField("error") else result.user

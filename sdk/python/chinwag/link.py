@@ -228,20 +228,22 @@ class Link:
     async def _read(self, call: aio.StreamStreamCall[Any, Any]) -> None:
         protocol = self._protocol
         while not protocol.drop:
-            if self._inbox.is_full:
-                await self._when_full()
-                if protocol.drop:
-                    return
-            frame: object = await call.read()
+            if self._inbox.is_full and not await self._may_go_on():
+                return
+            frame = await call.read()
             if not isinstance(frame, connect_pb2.ConnectResponse):
                 return  # aio.EOF
             self._size += frame.ByteSize()
             protocol.receive(frame)
             self._pump()
 
-    async def _when_full(self) -> None:
+    async def _may_go_on(self) -> bool:
         """The application does not read. So nothing is read here either, and the server learns of
-        it; unless the application waits for sends, whose answers come behind the events."""
+        it; unless the application waits for sends, whose answers come behind the events.
+
+        Returns:
+            Whether to read on; False: the stream is to be ended.
+        """
         protocol = self._protocol
         if not len(protocol.outbox):
             protocol.pause()
@@ -253,6 +255,7 @@ class Link:
                 protocol.unpause()
         if self._inbox.is_full:
             protocol.shedding = True
+        return not protocol.drop
 
     async def _write(self, call: aio.StreamStreamCall[Any, Any]) -> None:
         try:

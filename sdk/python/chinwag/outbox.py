@@ -68,8 +68,8 @@ class Outbox:
 
     A send that is refused for a moment blocks its channel: the server refuses those that were sent
     after it (EARLIER_SEND_REFUSED), and once all have been answered they go again, in order. How
-    many may be under way (the *window*) is halved by such a refusal and grows with each answer, as
-    TCP does it (RFC 5681, section 3.1), so that a limit of the server is found.
+    many may be under way (the *window*) becomes half of what is under way with such a refusal, and
+    grows with each answer, as in TCP (RFC 5681, section 3.1): so a limit of the server is found.
 
     Args:
         sends: Those of an earlier process, in order.
@@ -215,7 +215,7 @@ class Outbox:
         self._blocked.setdefault(channel_id, []).append(send)
         is_first = error.reason != EARLIER
         if is_first:
-            self._window = max(1.0, self._window / 2)
+            self._window = max(1.0, min(self._window, len(self._in_flight) + 1) / 2)
         self._settle(channel_id)
         return None, error if is_first else None
 

@@ -14,6 +14,8 @@ import random
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from google.protobuf import timestamp_pb2
+
 from chinwag import events as ev
 from chinwag.backoff import Backoff
 from chinwag.chat.v1 import chat_service_pb2, connect_pb2, entry_pb2, message_pb2
@@ -421,7 +423,8 @@ class DeviceProtocol:
             self._change(Connection.LIVE)
             self._on_stamp(frame.caught_up.stamp)
         if frame.HasField("pong"):
-            self._ahead_s = frame.pong.server_time.ToNanoseconds() / 1e9 - self._clock.time()
+            if frame.pong.HasField("server_time"):
+                self._set_clock(frame.pong.server_time)
             self._on_stamp(frame.pong.stamp)
         if frame.HasField("close"):
             self._guidance = self._reconnect.guided(frame.close)
@@ -432,12 +435,16 @@ class DeviceProtocol:
         self._reconnect.welcomed()
         self.user_id, self.device_id = welcome.user_id, welcome.device_id
         self.limits = welcome.limits
-        self._ahead_s = welcome.server_time.ToNanoseconds() / 1e9 - self._clock.time()
+        if welcome.HasField("server_time"):
+            self._set_clock(welcome.server_time)
         if welcome.HasField("token_expire_time"):
             self._token_ends(welcome.token_expire_time.ToNanoseconds() / 1e9)
         # Marks have no answer: those of the last connection may not have arrived.
         self._marks.again(self._clock.monotonic())
         self._change(Connection.CATCHING_UP)
+
+    def _set_clock(self, server_time: timestamp_pb2.Timestamp) -> None:
+        self._ahead_s = server_time.ToNanoseconds() / 1e9 - self._clock.time()
 
     def _token_ends(self, time_s: float) -> None:
         # By the server's own clock: the device's may be wrong.

@@ -12,7 +12,7 @@ from chinwag_server.account.logins import Logins, credentials_invalid
 from chinwag_server.account.names import Names
 from chinwag_server.account.pairs import Pairs
 from chinwag_server.account.records import ChoreRecord, EraseRows, RelationState
-from chinwag_server.account.sessions import EndReason, Sessions
+from chinwag_server.account.sessions import Sessions
 from chinwag_server.account.users import Draft, Users
 from chinwag_server.rpc.caller import Caller
 
@@ -65,7 +65,7 @@ class Deletion:
         async def decide(draft: Draft) -> ChoreRecord:
             if draft.user.password_hash != user.password_hash:
                 raise credentials_invalid()
-            await self._sessions.end_others(draft, "", EndReason.DEVICE_REVOKE_REASON_UNSPECIFIED)
+            await self._sessions.forget_all(draft)
             chore = draft.chore(FORGET, draft.user.username)
             draft.set(
                 deleted=True,
@@ -92,6 +92,14 @@ class Deletion:
         while pairs := await self._store.relations(user_id, states, None, PAIRS_AT_ONCE):
             for pair in pairs:
                 await self._pairs.end(user_id, pair.other_id)
+        # An earlier try may have ended a pair and not copied that: the other side would never hear
+        # of it once the truth is erased.
+        after = None
+        ended = (RelationState.NONE,)
+        while pairs := await self._store.relations(user_id, ended, after, PAIRS_AT_ONCE):
+            for pair in pairs:
+                await self._pairs.settle(user_id, pair.other_id)
+            after = (pairs[-1].time_us, pairs[-1].other_id)
         for forget in self.elsewhere:
             await forget(user_id)
 

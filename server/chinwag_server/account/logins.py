@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+
 from chinwag.account.v1 import account_service_pb2 as pb
 from chinwag.account.v1 import events_pb2, user_pb2
 from chinwag_server.account import ids, protos
@@ -20,6 +23,7 @@ class Logins:
     """Proves who somebody is.
 
     Args:
+        secret: Of the store: what ids of repeated sign-ups are made from.
         open_signup: Whether anybody may make an account.
     """
 
@@ -33,6 +37,7 @@ class Logins:
         throttle: Throttle,
         random_bytes: ids.RandomBytes,
         *,
+        secret: bytes,
         open_signup: bool,
     ) -> None:
         self._users = users
@@ -43,6 +48,7 @@ class Logins:
         self._passwords = passwords
         self._throttle = throttle
         self._random_bytes = random_bytes
+        self._secret = secret
         self._open_signup = open_signup
 
     # --- proof ---
@@ -89,7 +95,7 @@ class Logins:
 
     async def _make(self, request: pb.SignUpRequest, address: str) -> pb.SignUpResponse:
         password_hash = await self._passwords.hash(request.password)
-        user_id = ids.new_user_id(self._random_bytes)
+        user_id = await self._new_id(request)
         await self._names.reserve(request.username, user_id)
 
         async def decide(draft: Draft) -> tuple[UserRecord, SessionRecord]:
@@ -114,6 +120,16 @@ class Logins:
             raise
         await self._names.confirm(request.username, user_id)
         return pb.SignUpResponse(user=protos.user(user), tokens=self._sessions.tokens(session))
+
+    async def _new_id(self, request: pb.SignUpRequest) -> str:
+        if request.request_id:
+            # The same one for a repeat: it finds the name that a crash left reserved as its own.
+            name = f"{request.username} {request.request_id}".encode()
+            digest = hmac.digest(self._secret, name, hashlib.sha256)
+            user_id = ids.new_user_id(lambda size: digest[:size])
+            if await self._users.store.user(user_id) is None:
+                return user_id
+        return ids.new_user_id(self._random_bytes)
 
     # --- login ---
 

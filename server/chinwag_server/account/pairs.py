@@ -127,8 +127,15 @@ class Pairs:
             await self._mirror(chore)
             await self._store.finish_chore(chore)
 
+    async def settle(self, user_id: str, other_id: str) -> None:
+        """Makes both rows say the same, whatever became of the chore that was to do it."""
+        first = leader(user_id, other_id)
+        await self._copy(first, other_id if first == user_id else user_id)
+
     async def _mirror(self, chore: ChoreRecord) -> None:
-        first, second = chore.user_id, chore.target
+        await self._copy(chore.user_id, chore.target)
+
+    async def _copy(self, first: str, second: str) -> None:
         truth = await self._store.relation(first, second)
         if truth.state is not RelationState.NONE and not await self._may_last(first, second):
             # A block or a deletion came between the decision and now.

@@ -19,6 +19,7 @@ from chinwag_server.account.requests import Remember
 from chinwag_server.account.sessions import Sessions
 from chinwag_server.account.users import Draft, Users, no_such_user
 from chinwag_server.rpc.caller import Caller
+from chinwag_server.rpc.validation import invalid
 
 Result = TypeVar("Result")
 
@@ -110,10 +111,12 @@ class People:
         """Changes the caller's profile.
 
         Raises:
-            Refusal: USERNAME_TAKEN.
+            Refusal: USERNAME_TAKEN, INVALID_FIELD.
         """
         paths = set(request.update_mask.paths)
         name = request.username if "username" in paths else ""
+        if "username" in paths and not name:
+            raise invalid([("username", "cannot be made empty")])
 
         def edit(profile: user_pb2.User) -> None:
             for path in paths - {"username"}:

@@ -25,6 +25,7 @@ from chinwag_server.account.names import Names
 from chinwag_server.account.pairs import Pairs
 from chinwag_server.account.passwords import HashSettings, Passwords, Throttle
 from chinwag_server.account.people import People
+from chinwag_server.account.refreshing import Refreshing
 from chinwag_server.account.requests import Requests
 from chinwag_server.account.servicer import AccountServicer
 from chinwag_server.account.sessions import Sessions, SessionSettings
@@ -98,6 +99,7 @@ class AccountRoom:
             )
         )
         self.watchers = Watchers(store, clock)
+        self._repairing = asyncio.Lock()
         self._background: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
@@ -116,20 +118,15 @@ class AccountRoom:
     async def _build(self) -> None:
         settings, store, users = self._settings, self.store, self.users
         account, limits = settings.account, settings.limits
-        secret = await store.secret("refresh tokens", self._random_bytes(32))
         await self.keys.refresh()
-        self.sessions = Sessions(
-            users,
-            self.access,
-            RefreshTokens(secret),
-            self._random_bytes,
-            SessionSettings(
-                access_token_s=account.access_token_s,
-                refresh_token_s=account.refresh_token_s,
-                refresh_grace_s=account.refresh_grace_s,
-                max_devices=limits.user_devices,
-            ),
+        lives = SessionSettings(
+            access_token_s=account.access_token_s,
+            refresh_token_s=account.refresh_token_s,
+            refresh_grace_s=account.refresh_grace_s,
+            max_devices=limits.user_devices,
         )
+        refresh = RefreshTokens(await store.secret("refresh tokens", self._random_bytes(32)))
+        self.sessions = Sessions(users, self.access, refresh, self._random_bytes, lives)
         activity = Activity(self.sessions, self.chores, self._clock)
         self.authenticator = AccountAuthenticator(
             store,
@@ -154,6 +151,7 @@ class AccountRoom:
             self.passwords,
             throttle,
             self._random_bytes,
+            secret=await store.secret("sign-up ids", self._random_bytes(32)),
             open_signup=account.open_signup,
         )
         people = People(users, self.names, self.sessions, self.audiences, self.chores)
@@ -166,6 +164,7 @@ class AccountRoom:
             keys=self.keys,
             logins=logins,
             sessions=self.sessions,
+            refreshing=Refreshing(users, self.sessions, refresh, lives),
             people=people,
             friends=Friends(store, pairs, self.audiences, limit=limits.user_relations),
             blocks=Blocks(users, pairs, self.chores, limit=limits.user_relations),
@@ -255,9 +254,10 @@ class AccountRoom:
 
     async def repair(self) -> None:
         """Finishes what a crash or a failing store left, and ends sessions that are over."""
-        await self.chores.repair()
-        await self.names.repair()
-        await self.sessions.expire()
+        async with self._repairing:
+            await self.chores.repair()
+            await self.names.repair()
+            await self.sessions.expire()
 
     async def expire(self) -> None:
         """Forgets what is too old."""

@@ -22,6 +22,7 @@ from chinwag_server.account.friends import Friends
 from chinwag_server.account.logins import Logins
 from chinwag_server.account.pairs import leader
 from chinwag_server.account.people import People
+from chinwag_server.account.refreshing import Refreshing
 from chinwag_server.account.requests import Place, Remember, Requests, key_place, place_of
 from chinwag_server.account.sessions import Sessions
 from chinwag_server.account.store import AccountStore, StoreUnavailable
@@ -67,6 +68,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         keys: SigningKeys,
         logins: Logins,
         sessions: Sessions,
+        refreshing: Refreshing,
         people: People,
         friends: Friends,
         blocks: Blocks,
@@ -81,6 +83,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._keys = keys
         self._logins = logins
         self._sessions = sessions
+        self._refreshing = refreshing
         self._people = people
         self._friends = friends
         self._blocks = blocks
@@ -150,7 +153,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def RefreshToken(  # noqa: N802
         self, request: pb.RefreshTokenRequest, context: Context
     ) -> pb.RefreshTokenResponse:
-        return await self._sessions.refresh(request, current_caller().address)
+        return await self._refreshing.refresh(request, current_caller().address)
 
     async def ChangePassword(  # noqa: N802
         self, request: pb.ChangePasswordRequest, context: Context

@@ -6,22 +6,18 @@ import dataclasses
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chinwag.account.v1 import account_service_pb2 as pb
 from chinwag.account.v1 import events_pb2, user_pb2
 from chinwag.common.v1 import close_pb2
 from chinwag_server.account import ids, paging, protos
-from chinwag_server.account.authenticator import check_ban
 from chinwag_server.account.records import SessionRecord
 from chinwag_server.account.requests import Remember
 from chinwag_server.account.tokens import (
     AccessTokens,
     RefreshTokens,
-    session_revoked,
-    token_expired,
-    token_invalid,
 )
 from chinwag_server.account.users import Draft, Users
 from chinwag_server.observe.logs import describe
@@ -50,7 +46,7 @@ class SessionSettings:
 
 
 class Sessions:
-    """Opens, refreshes and ends sessions.
+    """Opens and ends sessions.
 
     Attributes:
         on_end: Told of every session that has ended before its time.
@@ -160,62 +156,10 @@ class Sessions:
             return None
         return session if hmac.compare_digest(mark, self.mark(session)) else None
 
-    # --- refreshing ---
-
-    async def refresh(
-        self, request: pb.RefreshTokenRequest, address: str
-    ) -> pb.RefreshTokenResponse:
-        """The next pair of tokens; the rule of reuse is in the contract.
-
-        Raises:
-            Refusal: TOKEN_INVALID, TOKEN_EXPIRED, SESSION_REVOKED, REFRESH_TOKEN_REUSED, BANNED.
-        """
-        claims = self._refresh.read(request.refresh_token)
-
-        async def decide(draft: Draft) -> SessionRecord | None:
-            session = await self._store.session(claims.user_id, request.device_id)
-            if session is None or not self._refresh.matches(session, claims):
-                raise token_invalid()
-            if session.ended_time_us or draft.user.deleted:
-                raise session_revoked()
-            if session.expire_time_us <= draft.now_us:
-                raise token_expired()
-            check_ban(draft.user, draft.now_us)
-            age_us = draft.now_us - session.token_time_us
-            if (
-                claims.number == session.refresh_count - 1
-                and age_us <= self._settings.refresh_grace_s * SECOND_US
-            ):
-                return session  # its answer was lost
-            if claims.number < session.refresh_count:
-                self._end(draft, session, EndReason.DEVICE_REVOKE_REASON_REFRESH_TOKEN_REUSED)
-                return None
-            # A greater number is ours too: the store is a restored, older one.
-            session = dataclasses.replace(
-                session,
-                refresh_count=claims.number + 1,
-                token_time_us=draft.now_us,
-                expire_time_us=draft.now_us + self._settings.refresh_token_s * SECOND_US,
-                active_time_us=draft.now_us,
-                address=address[:MAX_ADDRESS] or session.address,
-            )
-            draft.set()
-            draft.write(session)
-            return session
-
-        session = await self._users.change(claims.user_id, decide)
-        if session is None:
-            self._tell(claims.user_id, request.device_id, close_pb2.CLOSE_REASON_SESSION_REVOKED)
-            raise Refusal(
-                "REFRESH_TOKEN_REUSED",
-                "the refresh token was used before: it may have been stolen, so the session has "
-                "ended; log in again",
-            )
-        return pb.RefreshTokenResponse(tokens=self.tokens(session))
-
     # --- ending ---
 
-    def _end(self, draft: Draft, session: SessionRecord, reason: EndReason.ValueType) -> None:
+    def end(self, draft: Draft, session: SessionRecord, reason: EndReason.ValueType) -> None:
+        """Ends a session in a draft; `tell_ended` after the commit."""
         draft.write(
             dataclasses.replace(session, ended_time_us=draft.now_us, end_reason=int(reason))
         )
@@ -229,10 +173,16 @@ class Sessions:
         sessions = await self._store.sessions(draft.user.user_id)
         ended = [session for session in sessions if session.device_id != but]
         for session in ended:
-            self._end(draft, session, reason)
+            self.end(draft, session, reason)
         return ended
 
-    def tell_ended(self, ended: list[SessionRecord]) -> None:
+    async def forget_all(self, draft: Draft) -> None:
+        """Ends all of a user's sessions in a draft, and forgets what devices they were."""
+        for session in await self._store.sessions(draft.user.user_id):
+            bare = dataclasses.replace(session, info=b"", address="")
+            self.end(draft, bare, EndReason.DEVICE_REVOKE_REASON_UNSPECIFIED)
+
+    def tell_ended(self, ended: Sequence[SessionRecord]) -> None:
         """Closes what the sessions have open."""
         for session in ended:
             self._tell(session.user_id, session.device_id, close_pb2.CLOSE_REASON_SESSION_REVOKED)
@@ -288,7 +238,7 @@ class Sessions:
             if session is None:
                 raise device_not_found()
             if not session.ended_time_us:
-                self._end(draft, session, reason)
+                self.end(draft, session, reason)
             draft.write(*remember(answer))
 
         await self._users.change_live(user_id, decide)
@@ -302,7 +252,7 @@ class Sessions:
             async def decide(draft: Draft, device_id: str = found.device_id) -> None:
                 session = await self._store.session(draft.user.user_id, device_id)
                 if session and not session.ended_time_us and session.expire_time_us <= now_us:
-                    self._end(draft, session, EndReason.DEVICE_REVOKE_REASON_EXPIRED)
+                    self.end(draft, session, EndReason.DEVICE_REVOKE_REASON_EXPIRED)
 
             await self._users.change(found.user_id, decide)
             self._tell(found.user_id, found.device_id, close_pb2.CLOSE_REASON_SESSION_REVOKED)

@@ -206,6 +206,7 @@ class RefreshClaims:
     """What a refresh token says of itself; `RefreshTokens.matches` says whether it is true."""
 
     user_id: str
+    device_id: str
     number: int
     mac: bytes = field(repr=False)
 
@@ -213,7 +214,7 @@ class RefreshClaims:
 class RefreshTokens:
     """Refresh tokens are not kept: each can be made again from its session.
 
-    A token is its user, its number within the session, and an HMAC over both, the device and the
+    A token is its user, its device, its number within the session, and an HMAC over these and the
     session's salt. So the one after a given one is always the same, an old one is recognised
     however long ago it was, and a forged one revokes nothing.
 
@@ -229,10 +230,10 @@ class RefreshTokens:
 
     def make(self, session: SessionRecord) -> str:
         """The newest refresh token of a session."""
+        names = (base64url(part.encode()) for part in (session.user_id, session.device_id))
         number = session.refresh_count
-        name = base64url(session.user_id.encode())
-        mac = self._mac(b"refresh", session, number)
-        return f"{REFRESH_PREFIX}{name}.{number}.{base64url(mac)}"
+        mac = base64url(self._mac(b"refresh", session, number))
+        return REFRESH_PREFIX + ".".join((*names, str(number), mac))
 
     def token_id(self, session: SessionRecord, made_us: int) -> str:
         """The `jti` of an access token made at a time."""
@@ -245,8 +246,13 @@ class RefreshTokens:
             Refusal: TOKEN_INVALID.
         """
         try:
-            name, number, mac = token.removeprefix(REFRESH_PREFIX).split(".")
-            claims = RefreshClaims(from_base64url(name).decode(), int(number), from_base64url(mac))
+            user, device, number, mac = token.removeprefix(REFRESH_PREFIX).split(".")
+            claims = RefreshClaims(
+                from_base64url(user).decode(),
+                from_base64url(device).decode(),
+                int(number),
+                from_base64url(mac),
+            )
         except ValueError as error:
             raise token_invalid() from error
         if not token.startswith(REFRESH_PREFIX) or not 0 <= claims.number < 2**62:

@@ -5,12 +5,10 @@ It is a raw method: frames are parsed here, since a bad one is answered inside t
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
@@ -21,6 +19,7 @@ from chinwag.account.v1 import events_pb2
 from chinwag.common.v1 import close_pb2, stream_pb2
 from chinwag_server.account import events, protos
 from chinwag_server.account.watch import Subscription
+from chinwag_server.account.watch_frames import Outgoing, Reason, closing
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
 from chinwag_server.rpc.validation import field_problem, invalid
@@ -30,17 +29,10 @@ if TYPE_CHECKING:
 
 PATH = "/chinwag.account.v1.AccountService/Watch"
 PROTOCOL_VERSION = 1
-FRAME_EVENTS = 100
-# Frames that wait for a slow reader; above it, what it sends is not read either.
-MAX_WAITING = 64
 
 Write = Callable[[bytes], Awaitable[None]]
-Reason = close_pb2.CloseReason
 
 _PARTS = frozenset({"hello", "renew_token", "ack", "ping"})
-# The order in which a client handles the fields of a frame.
-_ORDER = ("welcome", "token_renewed", "events", "errors", "caught_up", "pong", "close")
-
 _validator = Validator()
 
 
@@ -61,64 +53,6 @@ class WatchLimits:
     hello_timeout_s: float = 10.0
     idle_timeout_s: float = 120.0
     ping_interval_s: float = 30.0
-
-
-class Outgoing:
-    """Frames that wait to be written; what comes together goes in one frame, as long as that
-    keeps the order of handling."""
-
-    def __init__(self) -> None:
-        self._frames: deque[pb.WatchResponse] = deque()
-        self._place = 0
-        self._ready = asyncio.Event()
-        self._taken = asyncio.Event()
-        self._ended = False
-
-    def add(self, field: str, value: Any) -> None:
-        """Queues one field's value."""
-        if self._ended:
-            return
-        place = _ORDER.index(field)
-        frame = self._frames[-1] if self._frames else None
-        repeated = field in ("events", "errors")
-        if (
-            frame is None
-            or place < self._place
-            or (place == self._place and not repeated)
-            or len(frame.events) >= FRAME_EVENTS
-        ):
-            frame = pb.WatchResponse()
-            self._frames.append(frame)
-        self._place = place
-        if repeated:
-            getattr(frame, field).append(value)
-        else:
-            getattr(frame, field).CopyFrom(value)
-        self._ready.set()
-
-    def end(self, *, drop: bool = False) -> None:
-        """Takes nothing more; with `drop`, what waits is left out but for the last frame."""
-        if drop:
-            while len(self._frames) > 1:
-                self._frames.popleft()
-        self._ended = True
-        self._ready.set()
-
-    async def next(self) -> pb.WatchResponse | None:
-        """The next frame; None: it was the last."""
-        while not self._frames:
-            if self._ended:
-                return None
-            self._ready.clear()
-            await self._ready.wait()
-        self._taken.set()
-        return self._frames.popleft()
-
-    async def room(self) -> None:
-        """Waits until fewer frames wait."""
-        while len(self._frames) >= MAX_WAITING and not self._ended:
-            self._taken.clear()
-            await self._taken.wait()
 
 
 class WatchStream:
@@ -331,19 +265,3 @@ class WatchStream:
     def _end_protocol(self, refusal: Refusal) -> None:
         close = closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=False, refusal=refusal)
         self.close(close, refusal)
-
-
-def closing(
-    reason: Reason.ValueType,
-    *,
-    reconnect: bool,
-    refusal: Refusal | None = None,
-    jitter_s: int = 0,
-) -> close_pb2.Close:
-    """A `Close` frame's content."""
-    close = close_pb2.Close(reason=reason, reconnect=reconnect)
-    if jitter_s:
-        close.jitter.FromSeconds(jitter_s)
-    if refusal is not None:
-        close.status.CopyFrom(refusal.status())
-    return close

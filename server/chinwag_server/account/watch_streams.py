@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from chinwag_server.account.watch import Watchers
-from chinwag_server.account.watch_stream import Reason, WatchLimits, WatchStream, Write, closing
+from chinwag_server.account.watch_frames import Reason, closing
+from chinwag_server.account.watch_stream import WatchLimits, WatchStream, Write
 from chinwag_server.clock import Clock
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal

@@ -112,7 +112,7 @@ class CatchUp:
         stamp = Stamp.parse(text) if text else None
         if stamp is None or stamp.generation != self._store.generation:
             return None
-        return stamp if 0 < stamp.number <= self._store.stamp else None
+        return stamp if 0 <= stamp.number <= self._store.stamp else None
 
     def now(self) -> Stamp:
         """The stamp of everything that is committed."""
@@ -182,8 +182,8 @@ class CatchUp:
             if not member.role or record.deleted:
                 progress.settled.add(channel_id)
                 return
-            position = record.head_id
-            yield await self._opened(record, member)
+            position = self._start(record, member, wanted)
+            yield await self._opened(record, member, position)
         else:
             position = cursor.id
             reason = self._void(cursor, record, end, wanted.limit)
@@ -212,10 +212,21 @@ class CatchUp:
             return _Reset.REASON_TOO_FAR_BEHIND
         return _Reset.REASON_UNSPECIFIED
 
-    async def _opened(self, record: ChannelRecord, member: MemberRecord) -> Piece:
+    @staticmethod
+    def _start(record: ChannelRecord, member: MemberRecord, wanted: Wanted) -> int:
+        """Where a channel without a cursor begins. A device with a stamp was told of all channels
+        that its user had then: this one it came into since, and it has missed all that followed.
+        For a new device it begins at the head."""
+        start = max(member.join_id - 1, 0)
+        missed = record.head_id - start
+        if wanted.stamp is None or (wanted.limit and missed > wanted.limit):
+            return record.head_id
+        return start
+
+    async def _opened(self, record: ChannelRecord, member: MemberRecord, start_id: int) -> Piece:
         opened = entry_pb2.ChannelOpened(
             channel=snapshot_of(record, record.generation),
-            start_id=record.head_id,
+            start_id=start_id,
             state=await self._views.state(member, record.head_id, record.head_count),
         )
         return Piece(frames.event(entry_pb2.Event(opened=opened)), 1)

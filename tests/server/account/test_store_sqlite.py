@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -22,7 +23,12 @@ from chinwag_server.account.records import (
 from chinwag_server.account.sqlite import SqliteAccountStore
 from chinwag_server.account.sqlite.backup import backup, restore
 from chinwag_server.account.sqlite.check import check
-from chinwag_server.account.sqlite.schema import FILE_NAME, SCHEMA_VERSION
+from chinwag_server.account.sqlite.schema import (
+    FILE_NAME,
+    SCHEMA_VERSION,
+    migrate,
+    open_writer,
+)
 from chinwag_server.account.store import StoreError, StoreUnavailable
 from chinwag_server.datadir import DataDir
 from tests.server.account.clock import START_US
@@ -54,6 +60,21 @@ async def test_what_is_committed_is_there_after_opening_again(tmp_path: Path) ->
     async with opened(tmp_path) as store:
         assert store.generation == generation
         assert await store.block("ann", "bob") is not None
+
+
+def test_several_that_make_the_file_at_once_make_one(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+
+    def make(_number: int) -> int:
+        with closing(open_writer(path)) as connection:
+            migrate(connection, path)
+            (generation,) = connection.execute("SELECT generation FROM store").fetchone()
+            return int(generation)
+
+    with closing(open_writer(path)):  # in WAL mode from here on
+        pass
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(make, range(8)))) == 1
 
 
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -461,3 +461,27 @@ async def test_a_repeat_gets_the_same_answer(room: Room) -> None:
         await settle()
         room.clock.advance(5)
     assert ann.results[0] == ann.results[1]
+
+
+async def test_a_channel_joined_while_away_is_told_from_the_joining_on(room: Room) -> None:
+    bob = room.connect("bob")
+    await bob.hello()
+    stamp = next(f.caught_up.stamp for f in bob.sink.frames if f.caught_up.stamp)
+    bob.drop()
+    group = await room.group("ann", "cid")
+    await room.send("ann", group, "before")
+    await room.call("ann", "AddMembers", channel_id=group, user_ids=["bob"])  # 3
+    await room.send("ann", group, "after")
+    again = room.connect("bob")
+    await again.hello(resume_stamp=stamp)
+    opened = next(event.opened for event in again.events if event.HasField("opened"))
+    assert opened.start_id == 2
+    assert [entry.id for entry in again.entries] == [3, 4]
+    fresh = room.connect("bob", "new-device")
+    await fresh.hello()
+    opened = next(event.opened for event in fresh.events if event.HasField("opened"))
+    assert opened.start_id == 4
+    limited = room.connect("bob", "third-device")
+    await limited.hello(resume_stamp=stamp, catch_up_limit=1)
+    opened = next(event.opened for event in limited.events if event.HasField("opened"))
+    assert opened.start_id == 4

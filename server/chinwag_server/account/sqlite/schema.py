@@ -162,21 +162,26 @@ def open_writer(path: Path) -> sqlite3.Connection:
             f"chinwag needs SQLite {'.'.join(map(str, MIN_SQLITE))} or newer, this Python has "
             f"{sqlite3.sqlite_version}: use another build of Python"
         )
+    connection = None
     try:
         connection = _connect(path.absolute().as_uri() + "?mode=rwc")
         check_ours(connection, path)
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    except sqlite3.Error as error:
-        raise StoreError(f"{path} cannot be opened: {error}") from error
-    if mode != "wal":
-        raise StoreError(
-            f"{path}: expected journal_mode wal, got {mode}: the data directory must be on a "
-            "local disk"
-        )
-    # FULL: a commit fsyncs the WAL, so that what is acked survives a power cut.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA secure_delete = ON")
-    _tune(connection)
+        if mode != "wal":
+            raise StoreError(
+                f"{path}: expected journal_mode wal, got {mode}: the data directory must be on a "
+                "local disk"
+            )
+        # FULL: a commit fsyncs the WAL, so that what is acked survives a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        _tune(connection)
+    except (sqlite3.Error, StoreError) as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"{path} cannot be opened: {error}") from error
+        raise
     return connection
 
 
@@ -209,9 +214,15 @@ def check_ours(connection: sqlite3.Connection, path: Path) -> int:
         StoreError: The file is not an account store, or is one of a newer program.
     """
     try:
+        # All from one snapshot: another process may be making the file.
+        alone = not connection.in_transaction
+        if alone:
+            connection.execute("BEGIN")
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if alone:
+            connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         raise StoreError(
             f"{path} is not a chinwag account store ({error}): name another data directory, or "
@@ -238,20 +249,27 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         StoreError: As `check_ours`.
     """
-    for number in range(check_ours(connection, path), SCHEMA_VERSION):
+    while check_ours(connection, path) < SCHEMA_VERSION:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for statement in _statements(MIGRATIONS[number]):
-                connection.execute(statement)
-            if number == 0:
-                connection.execute("INSERT INTO store VALUES (1, ?)", (new_generation(),))
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {number + 1}")
+            # Read again: `chinwag apikey create` may do the same at this moment.
+            number = check_ours(connection, path)
+            if number < SCHEMA_VERSION:
+                _step(connection, number)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def _step(connection: sqlite3.Connection, number: int) -> None:
+    for statement in _statements(MIGRATIONS[number]):
+        connection.execute(statement)
+    if number == 0:
+        connection.execute("INSERT INTO store VALUES (1, ?)", (new_generation(),))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {number + 1}")
 
 
 def _statements(script: str) -> list[str]:

@@ -25,6 +25,7 @@ from chinwag_server.account.records import (
     Write,
 )
 from chinwag_server.account.sqlite import rows
+from chinwag_server.account.sqlite.expiry import expire
 from chinwag_server.account.sqlite.schema import FILE_NAME, migrate, open_reader, open_writer
 from chinwag_server.account.sqlite.writer import Writer
 from chinwag_server.account.store import Conflict, Position, StoreError, StoreUnavailable
@@ -335,28 +336,11 @@ class SqliteAccountStore:
     # --- expiry ---
 
     async def expire(self, *, before_us: int, events_before_us: int, limit: int) -> int:
-        def some(table: str, keys: str, where: str) -> str:
-            return (
-                f"DELETE FROM {table} WHERE ({keys}) IN "
-                f"(SELECT {keys} FROM {table} WHERE {where} LIMIT {limit:d})"
+        return int(
+            await self._run(
+                lambda connection: expire(connection, before_us, events_before_us, limit)
             )
-
-        statements = (
-            (some("requests", "partition, scope, request_id", "time_us < ?"), before_us),
-            (
-                some("sessions", "user_id, device_id", "ended_time_us > 0 AND ended_time_us < ?"),
-                before_us,
-            ),
-            (some("relations", "user_id, other_id", "state = 0 AND time_us < ?"), before_us),
-            (some("api_keys", "key_id", "revoked_time_us BETWEEN 1 AND ? - 1"), before_us),
-            (some("api_keys", "key_id", "expire_time_us BETWEEN 1 AND ? - 1"), before_us),
-            (some("events", "user_id, id", "time_us < ?"), events_before_us),
         )
-
-        def job(connection: sqlite3.Connection) -> int:
-            return sum(connection.execute(sql, (time,)).rowcount for sql, time in statements)
-
-        return int(await self._run(job))
 
 
 def _places(values: Collection[Any]) -> str:

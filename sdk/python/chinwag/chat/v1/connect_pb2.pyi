@@ -159,8 +159,9 @@ class Hello(_message.Message):
     @_builtins.property
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[_channel_pb2.Cursor]:
         """The device's position in every channel that it keeps, at most 20,000; of
-        two for one channel, the later holds. A channel without one is opened at its
-        head (ChannelOpened). A cursor that cannot be used never makes hello fail: it is
+        two for one channel, the later holds. A channel without one is opened
+        (ChannelOpened): at its head, but with a usable resume_stamp, where the user
+        came into it since, at the entry that made them a member. A cursor that cannot be used never makes hello fail: it is
         answered with ChannelReset.
         """
 

@@ -166,8 +166,9 @@ export type Hello = Message<"chinwag.chat.v1.Hello"> & {
 
   /**
    * The device's position in every channel that it keeps, at most 20,000; of
-   * two for one channel, the later holds. A channel without one is opened at its
-   * head (ChannelOpened). A cursor that cannot be used never makes hello fail: it is
+   * two for one channel, the later holds. A channel without one is opened
+   * (ChannelOpened): at its head, but with a usable resume_stamp, where the user
+   * came into it since, at the entry that made them a member. A cursor that cannot be used never makes hello fail: it is
    * answered with ChannelReset.
    *
    * @generated from field: repeated chinwag.chat.v1.Cursor cursors = 5;

@@ -1,0 +1,277 @@
+"""A device, its application, a network that breaks, and the model server, moved by a seed."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+from chinwag import events as ev
+from chinwag.chat.v1 import connect_pb2, message_pb2
+from chinwag.errors import ChinwagError, Unavailable
+from chinwag.outbox import Sent
+from chinwag.positions import Fetch
+from chinwag.protocol import DeviceProtocol
+from chinwag.store import MemoryStore
+from tests.sdk.clock import FakeClock
+from tests.sdk.model import USER, Server, Stream
+
+CHANNELS = ["c1", "c2"]
+
+# How often each thing happens; what breaks the connection is rare, so that there is one to break.
+WEIGHTS = {
+    "carry_up": 20,
+    "carry_down": 25,
+    "application_takes": 12,
+    "application_commits": 3,
+    "post": 10,
+    "others_talk": 10,
+    "time_passes": 6,
+    "answer_fetch": 8,
+    "membership_changes": 1,
+    "server_refuses": 2,
+    "entries_get_lost": 1,
+    "break_connection": 1,
+    "kill_client": 1,
+}
+
+
+class World:
+    """Everything that a run needs.
+
+    Attributes:
+        seen: What the application has, by channel: the ids of its entries.
+        starts: Where its view of each channel began.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.clock = FakeClock()
+        self.server = Server(CHANNELS)
+        self.store = MemoryStore()
+        self.seen: dict[str, list[int]] = {}
+        self.starts: dict[str, int] = {}
+        self.inbox: deque[ev.Event] = deque()
+        self.taken: list[ev.Event] = []  # not committed yet
+        self.posted: list[tuple[str, str]] = []
+        self.outcomes: dict[str, Sent | ChinwagError] = {}
+        self.start()
+
+    def start(self) -> None:
+        """A process of the client begins."""
+        self.stream: Stream | None = None
+        self.up: deque[connect_pb2.ConnectRequest] = deque()
+        self.down: deque[connect_pb2.ConnectResponse] = deque()
+        self.fetches: deque[Fetch] = deque()
+        self.protocol = DeviceProtocol(self.store.load(), clock=self.clock, rng=self.rng)
+
+    def run(self, steps: int) -> None:
+        """So many random steps."""
+        names, weights = list(WEIGHTS), list(WEIGHTS.values())
+        for name in self.rng.choices(names, weights, k=steps):
+            if self.stream is None:
+                self.connect()
+            getattr(self, name)()
+
+    # --- the skin ---
+
+    def pump(self) -> None:
+        output = self.protocol.take()
+        self.up.extend(output.frames)
+        self.inbox.extend(output.events)
+        self.fetches.extend(output.fetches)
+        for outcome in output.outcomes:
+            name = outcome.client_message_id
+            assert name not in self.outcomes, "resolved twice"
+            result = outcome.sent or outcome.error
+            assert result is not None
+            self.outcomes[name] = result
+            self.store.remove_sends([name])
+        if self.protocol.drop:
+            self.lose_connection(None)
+
+    def connect(self) -> None:
+        self.clock.now = max(self.clock.now, self.protocol.retry_at)
+        self.protocol.connecting()
+        self.stream = Stream(self.server)
+        self.protocol.connected()
+        self.pump()
+
+    def lose_connection(self, error: ChinwagError | None) -> None:
+        if self.stream is not None:
+            self.server.streams.remove(self.stream)
+            self.stream = None
+        self.up.clear()
+        self.down.clear()
+        self.fetches.clear()
+        self.protocol.connection_lost(error)
+        self.pump()
+
+    # --- what happens ---
+
+    def carry_up(self) -> None:
+        for _ in range(min(self.rng.randint(1, 5), len(self.up))):
+            assert self.stream is not None
+            self.stream.receive(self.up.popleft())
+
+    def carry_down(self) -> None:
+        assert self.stream is not None
+        self.down.extend(self.stream.out)
+        self.stream.out.clear()
+        count = min(self.rng.randint(1, 15), len(self.down))
+        frames = [self.down.popleft() for _ in range(count)]
+        if frames and self.rng.random() < 0.3:
+            joined = connect_pb2.ConnectResponse()
+            for frame in frames:
+                joined.MergeFromString(frame.SerializeToString())
+            frames = [joined]
+        for frame in frames:
+            self.protocol.receive(frame)
+            if frame.events and self.rng.random() < 0.1:  # at least once to a device
+                self.protocol.receive(connect_pb2.ConnectResponse(events=frame.events))
+            self.pump()
+            if self.is_broken():
+                return
+
+    def is_broken(self) -> bool:
+        return self.stream is None
+
+    def break_connection(self) -> None:
+        self.lose_connection(Unavailable("broken", code=14))
+
+    def kill_client(self) -> None:
+        """The process dies; of what the application took, some is committed."""
+        committed = self.rng.randint(0, len(self.taken))
+        self.store.commit(self.taken[:committed])
+        for event in reversed(self.taken[committed:]):
+            if isinstance(event, ev.EntryEvent):
+                assert self.seen[event.channel_id].pop() == event.entry.id
+            elif isinstance(event, ev.ChannelOpened) and not self.seen.get(event.channel_id):
+                # Its view of the channel is forgotten, and begins anew.
+                if self.store_knows(event.channel_id):
+                    continue
+                self.starts.pop(event.channel_id, None)
+        self.taken.clear()
+        self.inbox.clear()
+        if self.stream is not None:
+            self.server.streams.remove(self.stream)
+        self.start()
+
+    def store_knows(self, channel_id: str) -> bool:
+        return any(cursor.channel_id == channel_id for cursor in self.store.load().cursors)
+
+    def application_takes(self) -> None:
+        for _ in range(min(self.rng.randint(1, 30), len(self.inbox))):
+            event = self.inbox.popleft()
+            self.taken.append(event)
+            if isinstance(event, ev.EntryEvent):
+                self.seen.setdefault(event.channel_id, []).append(event.entry.id)
+            elif isinstance(event, ev.ChannelOpened):
+                self.starts.setdefault(event.channel_id, event.cursor.id)
+
+    def application_commits(self) -> None:
+        self.store.commit(self.taken)
+        self.taken.clear()
+
+    def post(self) -> None:
+        for _ in range(self.rng.randint(1, 8)):
+            channel_id = self.rng.choice(CHANNELS)
+            content = message_pb2.MessageContent(text=str(len(self.posted)))
+            send = self.protocol.post(channel_id, content)
+            self.store.add_send(send)
+            self.posted.append((channel_id, send.request.client_message_id))
+        self.pump()
+
+    def others_talk(self) -> None:
+        for _ in range(self.rng.randint(1, 6)):
+            log = self.server.logs[self.rng.choice(CHANNELS)]
+            self.server.say(log, "x", "bob", "")
+
+    def membership_changes(self) -> None:
+        log = self.server.logs[self.rng.choice(CHANNELS)]
+        # A refusal whose answer is lost is tried again, and the server does not remember it: if the
+        # reason has gone meanwhile it is stored after what followed it. No client can prevent that.
+        if any(
+            log.id == posted_to and name not in self.outcomes for posted_to, name in self.posted
+        ):
+            return
+        if log.is_member:
+            self.server.leave(log)
+        else:
+            self.server.join(log)
+
+    def server_refuses(self) -> None:
+        self.server.refuse = self.rng.randint(1, 4)
+
+    def entries_get_lost(self) -> None:
+        self.server.lose = self.rng.randint(1, 4)
+
+    def answer_fetch(self) -> None:
+        if not self.fetches:
+            return
+        fetch = self.fetches.popleft()
+        if self.rng.random() < 0.2:
+            self.protocol.fetch_failed(fetch.number)
+        else:
+            cursor = fetch.cursor
+            answer = self.server.sync(cursor.channel_id, cursor.generation, cursor.id)
+            self.protocol.fetched(fetch.number, answer)
+        self.pump()
+
+    def time_passes(self) -> None:
+        self.clock.advance(self.rng.choice([0.1, 2.0, 35.0]))
+        self.protocol.tick()
+        self.pump()
+
+    # --- the end ---
+
+    def settle(self) -> None:
+        """Nothing goes wrong any more: everything must come to rest."""
+        self.server.refuse = self.server.lose = 0
+        if self.stream is not None:
+            # What was lost at the very end shows when something follows, or at the next resume.
+            self.lose_connection(None)
+        for _ in range(3000):
+            if self.stream is None:
+                self.connect()
+            elif self.up:
+                self.carry_up()
+            elif self.stream.out or self.down:
+                self.carry_down()
+            elif self.fetches:
+                self.answer_fetch()
+            elif len(self.protocol.outbox):
+                self.time_passes()
+            else:
+                break
+        else:
+            raise AssertionError("it does not come to rest")
+        while self.inbox:
+            self.application_takes()
+
+    def check(self) -> None:
+        """What must hold once all is at rest."""
+        for channel_id, log in self.server.logs.items():
+            seen, start = self.seen.get(channel_id, []), self.starts.get(channel_id)
+            if start is None:
+                assert not log.is_member, "a channel that was never opened"
+                assert not seen
+                continue
+            wanted = [i for i in range(start + 1, log.head + 1) if log.shows(i)]
+            assert seen == wanted, f"{channel_id}: saw {seen}, should have seen {wanted}"
+            own = [
+                entry.message_sent.client_message_id
+                for entry in log.entries
+                if entry.actor_id == USER and entry.HasField("message_sent")
+            ]
+            told = [
+                name
+                for posted_to, name in self.posted
+                if posted_to == channel_id and isinstance(self.outcomes[name], Sent)
+            ]
+            assert own == told, f"{channel_id}: stored {own}, told {told}"
+            for name in own:
+                outcome = self.outcomes[name]
+                assert isinstance(outcome, Sent)
+                assert outcome.message_id == self.server.stored[channel_id, name]
+        refused = [o for o in self.outcomes.values() if isinstance(o, ChinwagError)]
+        assert all(error.reason == "NOT_A_MEMBER" for error in refused)
