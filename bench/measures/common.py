@@ -58,6 +58,8 @@ class Bench:
         return (f"-length={self.window_s}s", f"-warmup={self.warmup_s}s")
 
 
+# A run that answers less of its rate, or later, has not kept up.
+MIN_SHARE = 0.95
 LATE_MS = 1000
 
 
@@ -76,11 +78,18 @@ def stranger(address: str, people: int, channels: Sequence[Sequence[int]]) -> Sp
 
 
 def wrong_with(run: Run) -> tuple[str, ...]:
-    """What was wrong with a run of traffic; late deliveries, and a late load, are wrong too."""
-    wrong = list(run.problems[:5])
-    p99_ms = run.result["delivery"]["p99_ms"]
-    if p99_ms > LATE_MS:
-        wrong.append(f"p99 of delivery was {p99_ms:.0f} ms")
-    if run.result["behind_ms"] > LATE_MS:
-        wrong.append(f"the load sent {run.result['behind_ms']:.0f} ms after its time")
-    return tuple(wrong)
+    """What was wrong with the deliveries of a run."""
+    return run.problems[:5]
+
+
+def late(run: Run, sends_per_s: float) -> str:
+    """Why a run did not keep up with the rate that it was offered; empty: it did."""
+    result = run.result
+    share = result["sends"] / result["window_s"] / sends_per_s
+    if share < MIN_SHARE:
+        return f"only {share:.0%} of the rate was answered"
+    if result["delivery"]["p99_ms"] > LATE_MS:
+        return f"p99 of delivery was {result['delivery']['p99_ms']:.0f} ms"
+    if result["behind_ms"] > LATE_MS:
+        return f"the load sent {result['behind_ms']:.0f} ms after its time"
+    return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
@@ -23,7 +25,7 @@ class Failure(grpc.RpcError):
     def details(self) -> str:
         return "in words"
 
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+    def trailing_metadata(self) -> Any:
         return () if self._details is None else (("grpc-status-details-bin", self._details),)
 
 

@@ -109,13 +109,21 @@ def test_too_much_behind_a_hole_is_fetched_again(
 
 def test_a_hole_that_no_fetch_fills(positions: Positions) -> None:
     positions.take(entry(13))
+    stuck = []
     for _ in range(under_test.MAX_FRUITLESS):
-        assert not positions.stuck
         positions.fetched(positions.fetches.pop().number, [], has_more=False)
-    assert positions.stuck
+        stuck.append(positions.stuck)
+    assert stuck == [False] * (under_test.MAX_FRUITLESS - 1) + [True]
     positions.connection_lost()
     assert positions.complete
-    assert not positions.stuck
+    assert (positions.stuck, seen(positions)) == (False, [])
+    positions.take(entry(11))
+    assert seen(positions) == [11]
+
+
+def test_nothing_is_handed_out_of_an_unfilled_hole(positions: Positions) -> None:
+    positions.take(entry(13))
+    positions.connection_lost()
     assert seen(positions) == []
 
 

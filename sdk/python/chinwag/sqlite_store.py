@@ -50,7 +50,7 @@ class SqliteStore:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         self._db = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=2.0
+            self._path, isolation_level=None, check_same_thread=False, timeout=0.5
         )
         self._next = 0
         try:

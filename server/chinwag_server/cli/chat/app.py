@@ -12,6 +12,7 @@ from textual import on, work
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.message import Message
 from textual.widgets import Footer, Input, Label, ListItem, ListView, Static
 
 import chinwag
@@ -40,6 +41,22 @@ class RoomItem(ListItem):
         self.room_id = room_id
         self.label = Label("", markup=False)
         super().__init__(self.label)
+
+
+class Composer(Input):
+    """The line to write in. It is emptied in the same step that takes its text: keys that follow
+    at once (a paste, a fast writer) begin the next message."""
+
+    class Said(Message):
+        """A line was written."""
+
+        def __init__(self, text: str) -> None:
+            self.text = text
+            super().__init__()
+
+    async def action_submit(self) -> None:
+        text, self.value = self.value, ""
+        self.post_message(self.Said(text))
 
 
 class ChatApp(App[None]):
@@ -94,7 +111,7 @@ class ChatApp(App[None]):
                 with VerticalScroll(id="log"):
                     yield Static("", id="messages")
                 yield Static("", id="typing", markup=False)
-                yield Input(placeholder="Write a message, or /help", id="input")
+                yield Composer(placeholder="Write a message, or /help", id="input")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -172,6 +189,8 @@ class ChatApp(App[None]):
         if isinstance(event, ev.TypingChanged):
             if self.model.apply_typing(event, time.monotonic()) == self.room_id:
                 self._show_typing()
+            if event.user_id not in self.model.names:
+                self.load_names()
             return
         changed = self.model.apply(event)
         if changed is None:
@@ -307,10 +326,9 @@ class ChatApp(App[None]):
             self._typed_at = now
             self.client.channel(room.id).typing()
 
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        text = event.value
-        event.input.value = ""
+    @on(Composer.Said)
+    def _said(self, event: Composer.Said) -> None:
+        text = event.text
         if not text.strip():
             return
         self._typed_at = 0.0

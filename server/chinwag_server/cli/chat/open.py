@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 import chinwag
-from chinwag.protocol import Wishes
+from chinwag.chat.v1 import connect_pb2
 from chinwag_server.cli.exits import CommandError
 from chinwag_server.cli.people import DEFAULT_TARGET, load_session, profile_path, security
 
@@ -31,7 +31,7 @@ def open_client(args: argparse.Namespace) -> tuple[chinwag.Session, chinwag.Clie
         store=store,
         tls=secured.tls,
         insecure=secured.insecure,
-        wishes=Wishes(receipts=False, account=False),
+        subscriptions=connect_pb2.Subscriptions(typing=True),
         wait_s=None,
     )
     return session, client
