@@ -273,7 +273,6 @@ async def test_broadcast_channels_are_looked_at(bare_server: Served) -> None:
         assert heard.texts == ["one", "two"]
 
 
-@pytest.mark.xfail(reason="the server ends a look whose cursor is the head; reported", strict=False)
 async def test_a_look_from_the_head(bare_server: Served) -> None:
     target = bare_server.target
     async with (

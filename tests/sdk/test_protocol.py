@@ -18,7 +18,8 @@ from chinwag.errors import (
     Unavailable,
 )
 from chinwag.events import Connection, Cursor
-from chinwag.protocol import PONG_TIMEOUT_S, WELCOME_TIMEOUT_S, DeviceProtocol, Output
+from chinwag.liveness import PONG_TIMEOUT_S, WELCOME_TIMEOUT_S
+from chinwag.protocol import DeviceProtocol, Output
 from chinwag.store import Saved
 from tests.sdk.clock import FakeClock
 from tests.sdk.model import refusal

@@ -50,7 +50,7 @@ __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("blocking", "errors", "events"):
+    if name in ("backend", "blocking", "errors", "events"):
         return importlib.import_module(f"chinwag.{name}")
     home = _HOMES.get(name)
     if home is None:

@@ -146,6 +146,12 @@ class CatchUp:
                 elif _is_behind(cursor, row[0]):
                     async for piece in self._channel(*row, wanted, progress):
                         yield piece
+                elif wanted.cursors_only:
+                    # Nothing is missing, but the channel has to be settled: for a look.
+                    async for piece in self._entries(
+                        *row, cursor.id, progress, wanted.page_entries
+                    ):
+                        yield piece
         if wanted.cursors_only:
             return
         # Channels that the user came into while this ran.

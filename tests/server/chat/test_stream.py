@@ -485,3 +485,14 @@ async def test_a_channel_joined_while_away_is_told_from_the_joining_on(room: Roo
     await limited.hello(resume_stamp=stamp, catch_up_limit=1)
     opened = next(event.opened for event in limited.events if event.HasField("opened"))
     assert opened.start_id == 4
+
+
+async def test_a_look_at_the_head_goes_on(room: Room) -> None:
+    answer = await room.call("ann", "CreateChannel", kind=3, name="news", is_public=True)
+    news = answer.channel.channel.id
+    ann = await room.online("ann")
+    await ann.say(subscribe=cursors((news, 1)))
+    await settle()
+    await room.send("ann", news, "one")
+    await settle()
+    assert ann.texts == ["one"]

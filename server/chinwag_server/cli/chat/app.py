@@ -12,6 +12,7 @@ from textual import on, work
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.events import Key
 from textual.message import Message
 from textual.widgets import Footer, Input, Label, ListItem, ListView, Static
 
@@ -54,9 +55,15 @@ class Composer(Input):
             self.text = text
             super().__init__()
 
-    async def action_submit(self) -> None:
-        text, self.value = self.value, ""
-        self.post_message(self.Said(text))
+    async def _on_key(self, event: Key) -> None:
+        # As a binding, enter would be handled after the keys that follow it.
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            text, self.value = self.value, ""
+            self.post_message(self.Said(text))
+        else:
+            await super()._on_key(event)
 
 
 class ChatApp(App[None]):
