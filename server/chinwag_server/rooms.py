@@ -47,8 +47,8 @@ class AccountSide(Protocol):
         """The published keys as a JSON Web Key Set."""
 
     def attach(self, chat: ChatRoom) -> None:
-        """From now on tells chat of revoked sessions (`session_revoked`) and deleted accounts
-        (`account_deleted`)."""
+        """From now on tells chat of revoked sessions (`session_revoked`), revoked API keys
+        (`key_revoked`) and deleted accounts (`forget_user`)."""
 
     async def start(self) -> None:
         """Opens its store and starts its work.

@@ -28,12 +28,10 @@ from chinwag.link import Link
 from chinwag.outbox import Outcome
 from chinwag.presence.v1 import presence_pb2
 from chinwag.protocol import DeviceProtocol
+from chinwag.reading import Reading
 from chinwag.session import Session, SessionCredential
 from chinwag.store import ClientStore, MemoryStore
 from chinwag.transport import Security, Tls, open_channel
-
-# Events that the application took are committed together: when it waits, or this many.
-COMMIT_EVENTS = 200
 
 
 def connect(
@@ -152,10 +150,13 @@ class Client:
         self._inbox = Inbox(self._on_room)
         self._link: Link | None = None
         self._handles: dict[str, PendingSend] = {}
-        self._handled: list[ev.Event] = []
-        self._arrived: asyncio.Future[None] | None = None
+        self._reading = Reading(
+            self._inbox,
+            store,
+            closed_by=lambda: self._protocol.error,
+            on_taken=self._on_taken,
+        )
         self._changed: list[asyncio.Future[None]] = []
-        self._is_iterated = False
         self._bound_to = ""
 
     # --- life ---
@@ -223,7 +224,7 @@ class Client:
             if self._own_channel:
                 await self._channel.close()
             self._link = None
-        self._commit()
+        self._reading.flush()
 
     async def drain(self, timeout_s: float | None = None) -> bool:
         """Waits until every message is stored or refused.
@@ -286,7 +287,7 @@ class Client:
 
     # --- events ---
 
-    def events(self) -> Events:
+    def events(self) -> Reading:
         """Everything that happens, in order: `async for event in client.events()`.
 
         An event counts as taken when the next one is asked for: the store's cursors are moved
@@ -294,41 +295,17 @@ class Client:
         Ends when the client is closed; raises if it was closed for good by something else.
 
         Raises:
-            RuntimeError: Another loop over the events is running.
+            RuntimeError: Another loop over the events is waiting.
         """
-        return Events(self)
+        return self._reading
 
     def commit(self, event: ev.Event) -> None:
         """Counts an event as taken now: for a loop that ends with it."""
-        self._handled.append(event)
-        self._commit()
+        self._reading.commit(event)
 
-    def _take(self) -> ev.Event | None:
-        while (event := self._inbox.pop()) is not None:
-            if not isinstance(event, ev.StampReached):
-                return event
-            self._handled.append(event)
-        return None
-
-    def _mark_handled(self, event: ev.Event) -> None:
-        self._handled.append(event)
+    def _on_taken(self, event: ev.Event) -> None:
         if self._delivered_marks and isinstance(event, ev.EntryEvent):
             self.mark(event.channel_id, delivered_id=event.cursor.id, lazy=True)
-        if len(self._handled) >= COMMIT_EVENTS:
-            self._commit()
-
-    def _commit(self) -> None:
-        if self._handled:
-            handled, self._handled = self._handled, []
-            self.store.commit(handled)
-
-    async def _wait_for_event(self) -> None:
-        self._commit()
-        self._arrived = asyncio.get_running_loop().create_future()
-        try:
-            await self._arrived
-        finally:
-            self._arrived = None
 
     # --- what the link tells ---
 
@@ -337,11 +314,10 @@ class Client:
             self._bound_to = self._protocol.user_id
             self.store.bind(self._bound_to)
         self._inbox.put(events, size_bytes)
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
         self._tell()
 
     def _tell(self) -> None:
+        self._reading.wake()
         waiters, self._changed = self._changed, []
         for waiter in waiters:
             if not waiter.done():
@@ -371,8 +347,6 @@ class Client:
                     ClientClosed(f"the message is in the store, and not sent: {error}")
                 )
         self._handles.clear()
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
         self._tell()
 
     def _on_room(self) -> None:
@@ -503,31 +477,3 @@ class Client:
 
 
 _WELCOMED = (ev.Connection.CATCHING_UP, ev.Connection.LIVE)
-
-
-class Events:
-    """A loop over a client's events: see `Client.events`."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._in_work: ev.Event | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ev.Event:
-        client = self._client
-        if self._in_work is not None:
-            client._mark_handled(self._in_work)
-            self._in_work = None
-        while (event := client._take()) is None:
-            if client._protocol.error is not None:
-                client._commit()
-                if client._protocol.error.reason:
-                    raise client._protocol.error
-                raise StopAsyncIteration  # closed by the application
-            if client._arrived is not None:
-                raise RuntimeError("another loop over this client's events is running")
-            await client._wait_for_event()
-        self._in_work = event
-        return event

@@ -215,9 +215,10 @@ class AccountRoom:
         begins what is done now and then."""
         self.audiences.contacts = ChatContacts(chat.channels.store)
         self.sessions.on_end.append(chat.session_revoked)
+        self.api_keys.on_revoke.append(chat.key_revoked)
 
         async def forget(user_id: str) -> None:
-            # Not `account_deleted`: the chore is done when this is.
+            # The chore is done when this is.
             await chat.forget_user(user_id, redact=self._settings.account.deletion_redacts)
 
         self.deletion.elsewhere.append(forget)

@@ -9,6 +9,7 @@ from chinwag.chat.v1 import chat_service_pb2
 from chinwag_server.chat.catchup import CatchUp, Stamp
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.store import ChatStore
+from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
 
 PAGE_RANGES = 200
@@ -23,21 +24,32 @@ class Feed:
         self._store = store
         self._catch_up = catch_up
         self._hub = hub
+        # Feeds that are open, by the API key that reads them: what ends each.
+        self._open: dict[str, set[asyncio.Event]] = {}
+
+    def close_key(self, api_key_id: str) -> None:
+        """Ends the feeds of an API key: it was revoked."""
+        for woken in self._open.pop(api_key_id, ()):
+            woken.set()
 
     async def stream(
-        self, request: chat_service_pb2.StreamEventsRequest
+        self, request: chat_service_pb2.StreamEventsRequest, caller: Caller
     ) -> AsyncGenerator[chat_service_pb2.StreamEventsResponse, None]:
         """Batches of entries from the cursor on, without an end.
 
         Raises:
-            Refusal: CURSOR_EXPIRED.
+            Refusal: CURSOR_EXPIRED; SESSION_REVOKED once the key is revoked.
         """
         after = self._start(request)
         only = frozenset(request.channel_ids)
         woken = asyncio.Event()
         unwatch = self._hub.watch_feed(woken.set)
+        key = caller.api_key_id
+        self._open.setdefault(key, set()).add(woken)
         try:
             while True:
+                if woken not in self._open.get(key, ()):
+                    raise Refusal("SESSION_REVOKED", "the API key was revoked")
                 woken.clear()
                 ranges = await self._store.feed(after, PAGE_RANGES)
                 if not ranges:
@@ -75,6 +87,10 @@ class Feed:
                     yield batch
         finally:
             unwatch()
+            if key in self._open:
+                self._open[key].discard(woken)
+                if not self._open[key]:
+                    del self._open[key]
 
     def _start(self, request: chat_service_pb2.StreamEventsRequest) -> int:
         if not request.cursor:

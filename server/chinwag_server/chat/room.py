@@ -32,7 +32,6 @@ from chinwag_server.chat.sync import Sync
 from chinwag_server.chat.views import Views
 from chinwag_server.clock import Clock, SystemClock
 from chinwag_server.rpc.caller import Caller
-from chinwag_server.rpc.errors import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +140,7 @@ class ChatRoom:
             max_user_streams=settings.max_user_streams,
             max_sends_per_frame=settings.max_sends_per_frame,
         )
+        self._feed = Feed(store, catch_up, self.hub)
         self.servicer = ChatServicer(
             sends=sends,
             messages=self.messages,
@@ -149,7 +149,7 @@ class ChatRoom:
             marks=marks,
             reads=Reads(self.channels, views),
             sync=Sync(catch_up, self.hub, clock, max_waiting=settings.max_user_streams),
-            feed=Feed(store, catch_up, self.hub),
+            feed=self._feed,
             hub=self.hub,
             requests=Requests(store, clock),
             rates=rates,
@@ -183,43 +183,30 @@ class ChatRoom:
         """Closes a device's stream at once, or with None all of the user's."""
         self.streams.close_sessions(user_id, device_id, reason)
 
-    def account_deleted(self, user_id: str, *, redact: bool) -> None:
-        """Takes a deleted account out of its channels, and with `redact` its messages' content;
-        in the background."""
-        self.streams.close_sessions(user_id, None, close_pb2.CLOSE_REASON_ACCOUNT_DELETED)
-        self._spawn(self.forget_user(user_id, redact=redact))
+    def key_revoked(self, api_key_id: str) -> None:
+        """Ends an API key's streams at once: those on behalf of users, and the feed."""
+        self.streams.close_key(api_key_id)
+        self._feed.close_key(api_key_id)
 
     async def forget_user(self, user_id: str, *, redact: bool) -> None:
-        """The work of `account_deleted`; may be repeated after a crash."""
+        """Takes a deleted account out of its channels, and with `redact` the content out of its
+        messages. Whoever calls it repeats it until it succeeds.
+
+        Raises:
+            Refusal: STORAGE_UNAVAILABLE, OVERLOADED.
+        """
         for record, member in await self._store.user_channels(user_id):
             if member.role:
-                await self._until_stored(user_id, record.channel_id)
+                await self.membership.forget_user(user_id, record.channel_id)
         if not redact:
             return
         after = ("", 0)
         while found := await self._store.messages_of_sender(user_id, after, 100):
             for channel_id, message_id in found:
-                try:
-                    await self.messages.delete(
-                        Caller(), channel_id, message_id, lambda _answer: [], by_server=True
-                    )
-                except Refusal as refusal:
-                    log.warning(
-                        "could not redact a message: %s",
-                        refusal.reason,
-                        extra={"channel_id": channel_id},
-                    )
+                await self.messages.delete(
+                    Caller(), channel_id, message_id, lambda _answer: [], by_server=True
+                )
             after = found[-1]
-
-    async def _until_stored(self, user_id: str, channel_id: str) -> None:
-        for attempt in range(10):
-            try:
-                await self.membership.forget_user(user_id, channel_id)
-                return
-            except Refusal as refusal:
-                if refusal.reason != "STORAGE_UNAVAILABLE":
-                    raise
-                await asyncio.sleep(min(2.0**attempt, 30.0))
 
     # --- background ---
 

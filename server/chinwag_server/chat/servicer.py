@@ -339,5 +339,5 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
     async def StreamEvents(  # noqa: N802
         self, request: pb.StreamEventsRequest, context: Context
     ) -> AsyncIterator[pb.StreamEventsResponse]:
-        async for batch in self._feed.stream(request):
+        async for batch in self._feed.stream(request, current_caller()):
             yield batch

@@ -150,7 +150,7 @@ class DeviceStream:
         elif frame.HasField("hello"):
             again = Refusal("HELLO_REPEATED", "hello comes once, as the first frame")
             self.close(
-                closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=True, refusal=again), again
+                closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=False, refusal=again), again
             )
         if not self.closed:
             await self._handle(frame, bad.sends)
@@ -448,12 +448,7 @@ class DeviceStream:
         self._bad_frames += 1
         if self._bad_frames > self._streams.limits.bad_frames:
             self.close(
-                closing(
-                    Reason.CLOSE_REASON_PROTOCOL_ERROR,
-                    reconnect=True,
-                    refusal=refusal,
-                    min_delay_s=10,
-                ),
+                closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=False, refusal=refusal),
                 refusal,
             )
 

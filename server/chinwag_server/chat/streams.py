@@ -189,6 +189,17 @@ class Streams:
             if stream.caller.user_id == user_id and device_id in (None, stream.caller.device_id):
                 stream.close(closing(reason, reconnect=False, refusal=refusal), refusal, drop=True)
 
+    def close_key(self, api_key_id: str) -> None:
+        """Ends the streams that an API key has open on behalf of users: it was revoked."""
+        refusal = Refusal("SESSION_REVOKED", "the API key was revoked")
+        for stream in tuple(self._open):
+            if stream.caller.api_key_id == api_key_id:
+                stream.close(
+                    closing(Reason.CLOSE_REASON_SESSION_REVOKED, reconnect=False, refusal=refusal),
+                    refusal,
+                    drop=True,
+                )
+
     async def _sweep(self) -> None:
         # One timer for all streams: an idle device costs none of its own.
         while True:

@@ -49,6 +49,10 @@ class FakeChat:
         self.sharing: set[frozenset[str]] = set()
         self.broken = False
         self.channels = SimpleNamespace(store=None)
+        self.revoked_keys: list[str] = []
+
+    def key_revoked(self, api_key_id: str) -> None:
+        self.revoked_keys.append(api_key_id)
 
     def session_revoked(self, user_id: str, device_id: str | None, reason: int) -> None:
         self.ended.append((user_id, device_id, reason))

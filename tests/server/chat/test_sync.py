@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from chinwag.chat.v1 import chat_service_pb2 as pb
+from chinwag_server.rpc.caller import Caller, set_caller
 from tests.server.chat.rules import Room, cursors, refused, settle
 
 
@@ -112,3 +113,15 @@ async def test_only_the_named_channels_are_answered(room: Room) -> None:
     assert [e.entry.channel_id for e in answer.events if e.HasField("entry")] == [one]
     assert not any(event.HasField("opened") for event in answer.events)
     assert answer.stamp == ""
+
+
+async def test_a_revoked_key_ends_its_feed_and_its_streams(room: Room) -> None:
+    set_caller(Caller(api_key_id="k1"))
+    feed = room.room.servicer.StreamEvents(pb.StreamEventsRequest(), None)
+    reading = asyncio.ensure_future(anext(feed))  # type: ignore[call-overload]
+    await settle()
+    room.room.key_revoked("k2")
+    await settle()
+    assert not reading.done()
+    room.room.key_revoked("k1")
+    await refused("SESSION_REVOKED", reading)

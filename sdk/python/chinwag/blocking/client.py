@@ -32,13 +32,12 @@ from chinwag.link import FETCH_ENTRIES
 from chinwag.outbox import Outcome, Sent
 from chinwag.positions import Fetch
 from chinwag.protocol import DeviceProtocol
+from chinwag.reading import COMMIT_EVENTS
 from chinwag.session import Session
 from chinwag.store import ClientStore, MemoryStore
 from chinwag.transport import Security, Tls, open_blocking_channel
 
 log = logging.getLogger(__name__)
-
-COMMIT_EVENTS = 200
 
 
 def connect(

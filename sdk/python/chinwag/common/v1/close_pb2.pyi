@@ -56,8 +56,9 @@ class _CloseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CloseReas
     google.rpc.RetryInfo, `reconnect` is true.
     """
     CLOSE_REASON_PROTOCOL_ERROR: _CloseReason.ValueType  # 10
-    """[false] The client broke the protocol so that the stream cannot go on (no
-    hello in time, a second hello, too many bad frames); `status` says how.
+    """[false, but true for a late hello] The client broke the protocol so that
+    the stream cannot go on (no hello in time, a second hello, too many bad
+    frames); `status` says how.
     """
     CLOSE_REASON_IDLE: _CloseReason.ValueType  # 11
     """[true] Nothing came from the client within the idle timeout."""
@@ -113,8 +114,9 @@ CLOSE_REASON_REFUSED: CloseReason.ValueType  # 9
 google.rpc.RetryInfo, `reconnect` is true.
 """
 CLOSE_REASON_PROTOCOL_ERROR: CloseReason.ValueType  # 10
-"""[false] The client broke the protocol so that the stream cannot go on (no
-hello in time, a second hello, too many bad frames); `status` says how.
+"""[false, but true for a late hello] The client broke the protocol so that
+the stream cannot go on (no hello in time, a second hello, too many bad
+frames); `status` says how.
 """
 CLOSE_REASON_IDLE: CloseReason.ValueType  # 11
 """[true] Nothing came from the client within the idle timeout."""

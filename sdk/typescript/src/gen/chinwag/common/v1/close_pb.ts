@@ -165,8 +165,9 @@ export enum CloseReason {
   REFUSED = 9,
 
   /**
-   * [false] The client broke the protocol so that the stream cannot go on (no
-   * hello in time, a second hello, too many bad frames); `status` says how.
+   * [false, but true for a late hello] The client broke the protocol so that
+   * the stream cannot go on (no hello in time, a second hello, too many bad
+   * frames); `status` says how.
    *
    * @generated from enum value: CLOSE_REASON_PROTOCOL_ERROR = 10;
    */
