@@ -77,7 +77,7 @@ async def test_the_stream_outlives_its_token(start_node: Any) -> None:
         group = await client.create_group()
         client._protocol._liveness.renew_in(0.0, client._clock.monotonic())
         client._soon()
-        while session.access_token == old:
+        while session.access_token == old:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.02)
         await group.send("still here")
         await seen.until(lambda: seen.texts)

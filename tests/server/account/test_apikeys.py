@@ -100,6 +100,7 @@ async def test_revoking(rules: Rules) -> None:
     for _ in range(2):
         await rules.backend("RevokeApiKey", revoke)
     assert await refused(rules.call("GetUsers", get, token=made.secret)) == "SESSION_REVOKED"
+    assert set(rules.chat.revoked_keys) == {made.api_key.id}
     # Keys that it made stay.
     await rules.call("GetUsers", get, token=child.secret)
     assert made.api_key.id not in [key.id for key in (await rules.backend("ListApiKeys")).api_keys]

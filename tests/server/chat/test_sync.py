@@ -118,7 +118,7 @@ async def test_only_the_named_channels_are_answered(room: Room) -> None:
 async def test_a_revoked_key_ends_its_feed_and_its_streams(room: Room) -> None:
     set_caller(Caller(api_key_id="k1"))
     feed = room.room.servicer.StreamEvents(pb.StreamEventsRequest(), None)
-    reading = asyncio.ensure_future(anext(feed))  # type: ignore[call-overload]
+    reading = asyncio.ensure_future(anext(feed))
     await settle()
     room.room.key_revoked("k2")
     await settle()
