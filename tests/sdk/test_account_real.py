@@ -119,7 +119,7 @@ async def test_a_backend(start_node: Any, tmp_path: Path) -> None:
     served = await start_node(data_dir=data)
     async with chinwag.Backend(served.target, secret) as backend:
         made = await backend.upsert_users(
-            [upsert("u1", display_name="One"), upsert("u2"), upsert("")]
+            [upsert("u1", username="one"), upsert("u2"), upsert("u3", username="one")]
         )
         assert [getattr(user, "id", "") for user in made[:2]] == ["u1", "u2"]
         assert isinstance(made[2], errors.ChinwagError)
