@@ -28,8 +28,8 @@ test: $(VENV) ## run the tests (PYTEST_ARGS="-k name -n 2")
 soak: $(VENV) $(LOAD) ## run the long tests (PYTEST_ARGS="...")
 	$(BIN)/python -m pytest -m soak --timeout=0 $(PYTEST_ARGS)
 
-bench: $(VENV) $(LOAD) ## measure (BENCH_ARGS="...")
-	$(BIN)/python -m bench $(BENCH_ARGS)
+bench: $(VENV) $(LOAD) ## measure (NAME="group idle" BENCH_ARGS="...")
+	$(BIN)/python -m bench $(NAME) $(BENCH_ARGS)
 
 lint: $(VENV) $(NODE) ## check everything that can be checked without running it
 	$(BIN)/ruff check .

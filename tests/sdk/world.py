@@ -30,6 +30,8 @@ WEIGHTS = {
     "membership_changes": 1,
     "server_refuses": 2,
     "entries_get_lost": 1,
+    "application_is_slow": 1,
+    "application_has_room": 2,
     "break_connection": 1,
     "kill_client": 1,
 }
@@ -156,6 +158,14 @@ class World:
             self.server.streams.remove(self.stream)
         self.start()
 
+    def application_is_slow(self) -> None:
+        """Its queue is full, and events are passed over until it has room."""
+        self.protocol.shedding = True
+
+    def application_has_room(self) -> None:
+        self.protocol.resume()
+        self.pump()
+
     def store_knows(self, channel_id: str) -> bool:
         return any(cursor.channel_id == channel_id for cursor in self.store.load().cursors)
 
@@ -227,6 +237,7 @@ class World:
     def settle(self) -> None:
         """Nothing goes wrong any more: everything must come to rest."""
         self.server.refuse = self.server.lose = 0
+        self.application_has_room()
         if self.stream is not None:
             # What was lost at the very end shows when something follows, or at the next resume.
             self.lose_connection(None)

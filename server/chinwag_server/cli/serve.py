@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -72,6 +73,7 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
         await node.start()
     except (DataDirError, StoreError, ListenError) as error:
         raise CommandError(str(error)) from error
+    _tame_garbage_collector()
     stop = _stop_on_signal()
     print(_json(node) if as_json else _welcome(node), flush=True)
     log.info("serving on port %d", node.port)
@@ -86,6 +88,18 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
         _exit_now(Exit.FAILED)
     log.info("stopped")
     return Exit.OK
+
+
+def _tame_garbage_collector() -> None:
+    """Keeps full collections away from the way of a message.
+
+    What the start has made (modules, descriptors, classes) stays for ever and is left out of
+    collections; these come less often. With the defaults a group at 100 messages a second had one
+    of 20 ms nearly every second, which was its p99.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def _stop_on_signal() -> asyncio.Event:

@@ -508,8 +508,10 @@ class AccountServiceServicer:
         """Makes or changes many users, each by the id that the team gives. Each one
         by itself: one that fails does not stop the others. Users made so have no
         password: they get their tokens from IssueUserToken. A repeat changes
-        nothing. An id of a deleted account is refused with USER_EXISTS.
-        Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD.
+        nothing. An id of a deleted account is refused with USER_EXISTS. A field that
+        breaks its rule refuses the whole call with INVALID_FIELD: that is a defect
+        of the caller.
+        Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD (an id twice).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

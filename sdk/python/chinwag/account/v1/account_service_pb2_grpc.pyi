@@ -200,8 +200,10 @@ class AccountServiceStub:
     """Makes or changes many users, each by the id that the team gives. Each one
     by itself: one that fails does not stop the others. Users made so have no
     password: they get their tokens from IssueUserToken. A repeat changes
-    nothing. An id of a deleted account is refused with USER_EXISTS.
-    Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD.
+    nothing. An id of a deleted account is refused with USER_EXISTS. A field that
+    breaks its rule refuses the whole call with INVALID_FIELD: that is a defect
+    of the caller.
+    Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD (an id twice).
     """
     IssueUserToken: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.IssueUserTokenRequest, _account_service_pb2.IssueUserTokenResponse]
     """Opens a session for a user whom the team's backend has made sure of, or
@@ -411,8 +413,10 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """Makes or changes many users, each by the id that the team gives. Each one
     by itself: one that fails does not stop the others. Users made so have no
     password: they get their tokens from IssueUserToken. A repeat changes
-    nothing. An id of a deleted account is refused with USER_EXISTS.
-    Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD.
+    nothing. An id of a deleted account is refused with USER_EXISTS. A field that
+    breaks its rule refuses the whole call with INVALID_FIELD: that is a defect
+    of the caller.
+    Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD (an id twice).
     """
     IssueUserToken: _aio.UnaryUnaryMultiCallable[_account_service_pb2.IssueUserTokenRequest, _account_service_pb2.IssueUserTokenResponse]  # type: ignore[assignment]
     """Opens a session for a user whom the team's backend has made sure of, or
@@ -781,8 +785,10 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes or changes many users, each by the id that the team gives. Each one
         by itself: one that fails does not stop the others. Users made so have no
         password: they get their tokens from IssueUserToken. A repeat changes
-        nothing. An id of a deleted account is refused with USER_EXISTS.
-        Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD.
+        nothing. An id of a deleted account is refused with USER_EXISTS. A field that
+        breaks its rule refuses the whole call with INVALID_FIELD: that is a defect
+        of the caller.
+        Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD (an id twice).
         """
 
     @_abc_1.abstractmethod

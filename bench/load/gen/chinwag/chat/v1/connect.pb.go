@@ -183,8 +183,9 @@ type Hello struct {
 	// server cannot use costs time, never events.
 	ResumeStamp string `protobuf:"bytes,4,opt,name=resume_stamp,json=resumeStamp,proto3" json:"resume_stamp,omitempty"`
 	// The device's position in every channel that it keeps, at most 20,000; of
-	// two for one channel, the later holds. A channel without one is opened at its
-	// head (ChannelOpened). A cursor that cannot be used never makes hello fail: it is
+	// two for one channel, the later holds. A channel without one is opened
+	// (ChannelOpened): at its head, but with a usable resume_stamp, where the user
+	// came into it since, at the entry that made them a member. A cursor that cannot be used never makes hello fail: it is
 	// answered with ChannelReset.
 	Cursors []*Cursor `protobuf:"bytes,5,rep,name=cursors,proto3" json:"cursors,omitempty"`
 	// At most so many missing entries of one channel are sent; a channel that

@@ -54,8 +54,9 @@ const (
 	// [false] The hello was refused; `status` says why. If `status` carries
 	// google.rpc.RetryInfo, `reconnect` is true.
 	CloseReason_CLOSE_REASON_REFUSED CloseReason = 9
-	// [false] The client broke the protocol so that the stream cannot go on (no
-	// hello in time, a second hello, too many bad frames); `status` says how.
+	// [false, but true for a late hello] The client broke the protocol so that
+	// the stream cannot go on (no hello in time, a second hello, too many bad
+	// frames); `status` says how.
 	CloseReason_CLOSE_REASON_PROTOCOL_ERROR CloseReason = 10
 	// [true] Nothing came from the client within the idle timeout.
 	CloseReason_CLOSE_REASON_IDLE CloseReason = 11

@@ -2534,8 +2534,10 @@ export const AccountService: GenService<{
    * Makes or changes many users, each by the id that the team gives. Each one
    * by itself: one that fails does not stop the others. Users made so have no
    * password: they get their tokens from IssueUserToken. A repeat changes
-   * nothing. An id of a deleted account is refused with USER_EXISTS.
-   * Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD.
+   * nothing. An id of a deleted account is refused with USER_EXISTS. A field that
+   * breaks its rule refuses the whole call with INVALID_FIELD: that is a defect
+   * of the caller.
+   * Errors in results: USERNAME_TAKEN, USER_EXISTS, INVALID_FIELD (an id twice).
    *
    * @generated from rpc chinwag.account.v1.AccountService.UpsertUsers
    */
