@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.markup import escape
 from rich.text import Text
@@ -12,7 +12,7 @@ from textual import on, work
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.events import Key
+from textual.events import Key, Resize
 from textual.message import Message
 from textual.widgets import Footer, Input, Label, ListItem, ListView, Static
 
@@ -74,6 +74,7 @@ class ChatApp(App[None]):
     """
 
     TITLE = "chinwag"
+    ENABLE_COMMAND_PALETTE = False  # its key is "previous channel" here
     CSS = """
     #channels { width: 24; border-right: solid $primary-background; }
     #list { height: 1fr; }
@@ -399,6 +400,6 @@ class ChatApp(App[None]):
         """Shows the commands."""
         self.notify(HELP, title="Commands", timeout=15)
 
-    def on_resize(self, _event: Any) -> None:
+    def on_resize(self, event: Resize) -> None:
         """A narrow terminal keeps the list, but small."""
-        self.query_one("#channels").styles.width = 24 if self.size.width >= 70 else 14
+        self.query_one("#channels").styles.width = 24 if event.size.width >= 70 else 14

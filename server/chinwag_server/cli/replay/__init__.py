@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     report = Report(notes=list(_notes(transcripts)))
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     asyncio.run(_replay(args, transcripts, speed, report))
+    if args.kill_every and not report.kills and report.ok:
+        report.difference = "no kill happened: the replay ended before the first one"
     if args.json:
         print(json.dumps(report.as_dict()))
     else:

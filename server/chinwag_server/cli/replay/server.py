@@ -49,6 +49,12 @@ class OwnServer:
         self.kills = 0
 
     @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    @property
     def target(self) -> str:
         return f"127.0.0.1:{self._port}"
 
