@@ -163,6 +163,11 @@ class Node:
     def _show(self, chat: ChatRoom, store: SqliteChatStore) -> None:
         metrics = self.metrics
         metrics.gauge("chinwag_streams", "Open device streams.", lambda: len(chat.streams))
+        metrics.counter(
+            "chinwag_deliveries",
+            "Entries passed on to streams, one a device.",
+            lambda: chat.hub.deliveries,
+        )
         metrics.gauge(
             "chinwag_store_backlog_bytes",
             "Bytes submitted to the chat store and not durable yet.",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chinwag.chat.v1 import channel_pb2, connect_pb2, entry_pb2, message_pb2
 from chinwag.chat.v1 import chat_service_pb2 as pb
-from chinwag.chat.v1 import connect_pb2, message_pb2
 from chinwag.ids import MessageIds
 from chinwag_server.cli.exits import CommandError
 from chinwag_server.cli.replay.devices import Device, seen_of
@@ -149,3 +151,37 @@ async def test_5_a_device_learns_of_a_channel_that_it_was_added_to_while_away(
     last = await send(stage, "ann", request(group, "after"))
     assert await bob.wait_for(group, last, 20)
     assert [entry.id for entry in bob.records[group].seen] == [2, 3]
+
+
+async def chinwag(*words: str) -> None:
+    """Runs a command of the operator's."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "chinwag_server.cli", *words, stdout=asyncio.subprocess.DEVNULL
+    )
+    assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+async def test_5_a_restored_store_resets_what_devices_hold(stage: Stage, tmp_path: Path) -> None:
+    await stage.people("ann", "bob")
+    group = await stage.admin.make_group("ann", "g", ["bob"])
+    await send(stage, "ann", request(group, "kept"))
+    await chinwag("backup", str(tmp_path / "b"), "--data", str(stage.server.data_dir))
+    lost = await send(stage, "ann", request(group, "after the back-up"))
+    view: Any = await stage.admin.call(
+        stage.admin.chat.GetChannel, pb.GetChannelRequest(channel_id=group), "bob"
+    )
+    generation = view.channel.channel.generation
+    await stage.server.stop()
+    await chinwag(
+        "restore", str(tmp_path / "b"), "--data", str(stage.server.data_dir), "--overwrite"
+    )
+    await stage.server.start()
+    cursor = channel_pb2.Cursor(channel_id=group, generation=generation, id=lost)
+    answer: Any = await stage.admin.call(
+        stage.admin.chat.Sync, pb.SyncRequest(cursors=[cursor], cursors_only=True), "bob"
+    )
+    reset = answer.events[0].reset
+    assert reset.reason == entry_pb2.ChannelReset.REASON_GENERATION
+    assert reset.generation != generation
+    assert await texts(stage, "bob", group) == ["kept"]
+    assert await send(stage, "ann", request(group, "new")) == lost
