@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -44,7 +45,13 @@ class Stage:
 
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
-    server = OwnServer()
+    async with staged(OwnServer()) as made:
+        yield made
+
+
+@asynccontextmanager
+async def staged(server: OwnServer) -> AsyncIterator[Stage]:
+    """A running server, and its end."""
     key = server.make_key()
     await server.start()
     admin = Admin(server.target, key)

@@ -54,6 +54,10 @@ class Admin:
         """Ends the connection."""
         await self._channel.close()
 
+    def metadata(self, user_id: str = "") -> list[tuple[str, str]]:
+        """The metadata of a call, on behalf of a user if one is named."""
+        return [self._key, ("chinwag-on-behalf-of", user_id)] if user_id else [self._key]
+
     async def call(
         self, method: Callable[..., Awaitable[Answer]], request: Any, user_id: str = ""
     ) -> Answer:
@@ -65,9 +69,7 @@ class Admin:
         Raises:
             CommandError: It was refused for good, or its time is up.
         """
-        metadata = [self._key]
-        if user_id:
-            metadata.append(("chinwag-on-behalf-of", user_id))
+        metadata = self.metadata(user_id)
         loop = asyncio.get_running_loop()
         until = loop.time() + GIVE_UP_S
         while True:

@@ -36,10 +36,14 @@ _NO_LIMITS = {
 
 
 class OwnServer:
-    """`chinwag serve` as a child process on a free port, its data in a temporary directory."""
+    """`chinwag serve` as a child process on a free port, its data in a temporary directory.
 
-    def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="chinwag-replay-")
+    Args:
+        parent: Where that directory is made; None: where the system has them.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="chinwag-replay-", dir=parent)
         self.data_dir = Path(self._directory.name) / "data"
         self._process: asyncio.subprocess.Process | None = None
         # Kept over restarts, so that clients find the server again.
