@@ -169,8 +169,9 @@ class CatchUp:
     async def _row(
         self, user_id: str, channel_id: str
     ) -> tuple[ChannelRecord, MemberRecord] | None:
-        # The member first: if they are removed between the two reads, the channel's head is the
-        # newer one, and the ranges of the older row would reach too far.
+        # The channel first: if the user is removed between the two reads, the member's row is the
+        # newer one, and its ranges end where they should. The other way round an open range would
+        # reach up to a head that they may not see.
         record = await self._store.channel(channel_id)
         if record is None:
             return None

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.store import (
     AppendEntry,
-    ChannelRecord,
     ChatStore,
     MemberRecord,
     StoreUnavailable,
@@ -160,14 +159,6 @@ class Channels:
                 log.members[user_id] = member
                 self._members += 1
         return member
-
-    async def head(self, channel_id: str) -> int:
-        """The newest committed entry of a channel, without loading it."""
-        log = self._logs.get(channel_id)
-        if log is not None:
-            return log.committed_id
-        record: ChannelRecord | None = await self.store.channel(channel_id)
-        return record.head_id if record is not None else 0
 
     # --- writing ---
 

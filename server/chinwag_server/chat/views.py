@@ -11,7 +11,6 @@ from chinwag_server.chat.entries import content_of, parse, project, timestamp
 from chinwag_server.chat.store import (
     ChannelRecord,
     ChatStore,
-    EntryKind,
     MemberRecord,
     StoredMessage,
 )
@@ -167,12 +166,3 @@ class Views:
                     message.edit_time.CopyFrom(parsed.create_time)
                     message.last_entry_id = parsed.id
         return message
-
-
-def is_member_change(kind: EntryKind) -> bool:
-    """Whether an entry changes who gets what comes after it."""
-    return kind in (
-        EntryKind.CHANNEL_CREATED,
-        EntryKind.MEMBERS_ADDED,
-        EntryKind.MEMBER_REMOVED,
-    )

@@ -14,10 +14,7 @@ from enum import IntEnum
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from chinwag.common.v1 import errors_pb2
-
 DOMAIN = "chinwag"
-_PREFIX = "ERROR_REASON_"
 
 
 class Code(IntEnum):
@@ -122,8 +119,3 @@ class Refusal(Exception):
                 bad.field_violations.add(field=path, description=description)
             add(bad)
         return status_pb2.Status(code=int(self.code), message=self.message, details=details)
-
-
-def reason_number(reason: str) -> int:
-    """The number of a reason in the contract."""
-    return errors_pb2.ErrorReason.Value(_PREFIX + reason)
