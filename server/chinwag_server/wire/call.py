@@ -1,0 +1,393 @@
+"""One gRPC call on an HTTP/2 stream: messages, metadata and status, without I/O.
+
+The gRPC protocol document (PROTOCOL-HTTP2.md), "Requests" and "Responses". What a call's messages
+go to is a `Receiver`, by calls: no task, queue or future per call belongs to this layer.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import Final, Protocol
+
+from chinwag_server.wire import compression, headers, metadata
+from chinwag_server.wire.errors import ErrorCode
+from chinwag_server.wire.headers import Request
+from chinwag_server.wire.metadata import Metadata
+from chinwag_server.wire.status import CallError, Code, code_of_reset, percent_encode, read_timeout
+from chinwag_server.wire.stream import Stream
+
+PREFIX_BYTES: Final = 5
+_pack_prefix = struct.Struct(">BI").pack
+# Below that an encoding makes a message larger, or saves nothing.
+_MIN_COMPRESSED: Final = 512
+# Unfinished messages of that size are the first to go when they fill a connection's window.
+_LARGE: Final = 64 << 10
+
+_CONTENT_TYPE: Final = headers.encode_status(200) + headers.encode(
+    [(b"content-type", b"application/grpc")]
+)
+_HEADERS: Final = _CONTENT_TYPE + headers.encode([(b"grpc-accept-encoding", compression.ACCEPTED)])
+_OK: Final = headers.encode([(b"grpc-status", b"0")])
+
+
+class Receiver(Protocol):
+    """What a call's events go to. None of them may raise or wait."""
+
+    def message(self, data: bytes) -> None:
+        """The next message. `Call.hold` in here keeps the following ones away."""
+
+    def half_closed(self) -> None:
+        """The client has sent all of its messages."""
+
+    def gone(self, code: Code) -> None:
+        """The call is over, and not by our `finish`: cancelled, reset or lost."""
+
+    def refused(self, error: CallError) -> None:
+        """The client broke a rule of gRPC, or of the limits: whoever is told finishes the call."""
+
+    def writable(self) -> None:
+        """All that was sent has left."""
+
+
+class Call:
+    """A call, from its head to its status.
+
+    Attributes:
+        path: "/package.Service/Method".
+        metadata: What the client sent; whoever has read it may set it to () to save memory.
+        metadata_bytes: Of all request header fields, as RFC 9113, 10.5.1 counts.
+        timeout_s: What the client gives the call; None: it said nothing.
+        receiver: Set when the call is opened.
+        over: Finished or gone: what is sent now goes nowhere.
+    """
+
+    __slots__ = (
+        "_compress",
+        "_encoding",
+        "_ended",
+        "_headers_sent",
+        "_held",
+        "_inbox",
+        "_limit",
+        "_opened",
+        "_partial",
+        "_since",
+        "accepts",
+        "metadata",
+        "metadata_bytes",
+        "over",
+        "path",
+        "receiver",
+        "stream",
+        "timeout_s",
+    )
+
+    receiver: Receiver
+
+    def __init__(self, stream: Stream, request: Request) -> None:
+        self.stream = stream
+        self.path = request.path.decode("ascii", "replace")
+        self.metadata: Metadata = ()
+        self.metadata_bytes = request.size
+        self.timeout_s: float | None = None
+        self.over = False
+        self.accepts: frozenset[bytes] = frozenset()
+        self._encoding = compression.IDENTITY
+        self._compress: bytes | None = None
+        self._headers_sent = False
+        self._limit = stream.connection.limits.message_bytes
+        # Messages that the receiver does not want yet: (message, bytes on the connection, of
+        # which the stream's window is still closed for so many).
+        self._inbox: deque[tuple[bytes, int, int]] | None = None
+        self._held = False
+        self._ended = False
+        self._partial: bytearray | None = None
+        # Of the unfinished message, bytes for which the stream's window was opened again.
+        self._opened = 0
+        # Since when a message has been awaited; 0: none is.
+        self._since = 0.0
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        return self.stream.connection.peer
+
+    def read_head(self, request: Request) -> None:
+        """Takes the request's fields.
+
+        Raises:
+            CallError: One of them is not what gRPC allows.
+        """
+        limits = self.stream.connection.limits
+        if request.size > limits.header_list_bytes:
+            raise CallError(
+                Code.RESOURCE_EXHAUSTED,
+                f"metadata has at most {limits.header_list_bytes} bytes, got {request.size}",
+            )
+        for name, value in request.fields:
+            if name == b"grpc-timeout":
+                self.timeout_s = read_timeout(value)
+            elif name == b"grpc-encoding":
+                self._encoding = value
+            elif name == b"grpc-accept-encoding":
+                self.accepts = frozenset(part.strip() for part in value.split(b","))
+        self.metadata = metadata.decode(request.fields)
+        if not compression.is_known(self._encoding):
+            raise CallError(
+                Code.UNIMPLEMENTED,
+                f"messages may be {compression.ACCEPTED.decode()}, not {self._encoding.decode()}",
+            )
+
+    # --- sending ---
+
+    @property
+    def room(self) -> int:
+        """Bytes of a message that would leave at once; 0: it would wait."""
+        return 0 if self.over else max(0, self.stream.room - PREFIX_BYTES)
+
+    def compress(self, encoding: str | None) -> bool:
+        """From now on sends messages in an encoding, if the client takes it; whether it does.
+        Before anything was sent."""
+        name = encoding.encode() if encoding else compression.IDENTITY
+        if name == compression.IDENTITY:
+            self._compress = None
+            return True
+        if self._headers_sent or name not in self.accepts or not compression.is_known(name):
+            return False
+        self._compress = name
+        return True
+
+    def send_headers(self, initial: Metadata = ()) -> None:
+        """Sends the response's head; else the first message does.
+
+        Raises:
+            ValueError: Metadata that cannot be sent.
+        """
+        if self.over or self._headers_sent:
+            return
+        block = _HEADERS
+        if self._compress is not None:
+            block += headers.encode([(b"grpc-encoding", self._compress)])
+        if initial:
+            block += headers.encode(metadata.encode(initial))
+        self._headers_sent = True
+        self.stream.send_headers(block)
+
+    def send(self, data: bytes, *, plain: bool = False) -> None:
+        """Sends a message; never waits. Look at `room` first, or wait for `writable`.
+
+        Args:
+            plain: Not compressed, whatever `compress` said.
+        """
+        if self.over:
+            return
+        if not self._headers_sent:
+            self.send_headers()
+        if self._compress is not None and not plain and len(data) >= _MIN_COMPRESSED:
+            data = compression.compress(self._compress, data)
+            self.stream.send_data(_pack_prefix(1, len(data)) + data)
+        else:
+            self.stream.send_data(_pack_prefix(0, len(data)) + data)
+
+    def finish(self, code: int = Code.OK, message: str = "", trailers: Metadata = ()) -> None:
+        """Ends the call, after all that was sent.
+
+        Raises:
+            ValueError: Metadata that cannot be sent.
+        """
+        if self.over:
+            return
+        if code == Code.OK and not message:
+            block = _OK
+        else:
+            fields = [(b"grpc-status", b"%d" % code)]
+            if message:
+                fields.append((b"grpc-message", percent_encode(message)))
+            block = headers.encode(fields)
+        if trailers:
+            block += headers.encode(metadata.encode(trailers))
+        if not self._headers_sent:
+            block = _CONTENT_TYPE + block
+        self._close()
+        self.stream.send_headers(block, end=True)
+
+    def cancel(self) -> None:
+        """Ends the call at once, without a status, dropping what waits to be sent."""
+        if not self.over:
+            self._close()
+            self.stream.reset(ErrorCode.CANCEL)
+
+    def _close(self) -> None:
+        self.over = True
+        kept = sum(size for _, size, _ in self._inbox or ())
+        if self._partial:
+            kept += len(self._partial)
+        if kept:
+            self.stream.connection.consume(kept)
+        self._inbox = self._partial = None
+
+    # --- receiving ---
+
+    def hold(self) -> None:
+        """No more messages for now. The client may send until its window is closed."""
+        self._held = True
+
+    def release(self) -> None:
+        """Messages again: those that were kept come in here."""
+        self._held = False
+        inbox = self._inbox
+        while inbox and not self._held and not self.over:
+            message, size, unopened = inbox.popleft()
+            self.stream.open_window(unopened)
+            self.stream.connection.consume(size)
+            self.receiver.message(message)
+        if self._held or self.over:
+            return
+        self._inbox = None
+        if self._partial:
+            self._open_for_partial()
+        if self._ended:
+            self._ended = False
+            self.receiver.half_closed()
+
+    def await_message(self) -> None:
+        """A message must come in time: for calls that begin with a whole one."""
+        self._since = self.stream.connection.now()
+
+    # --- of the stream ---
+
+    def data(self, data: bytes) -> None:
+        """Bytes of the body: `StreamHandler.data`."""
+        if self.over:
+            self.stream.consume(len(data))
+            return
+        size = len(data)
+        if (
+            not self._partial
+            and not self._held
+            and size >= PREFIX_BYTES
+            and not data[0]
+            and int.from_bytes(data[1:PREFIX_BYTES], "big") == size - PREFIX_BYTES
+            and size - PREFIX_BYTES <= self._limit
+        ):
+            # One frame is one message, as it nearly always is.
+            self._since = 0.0
+            self.stream.consume(size)
+            self.receiver.message(data[PREFIX_BYTES:])
+            return
+        try:
+            self._gather(data)
+        except CallError as error:
+            if not self.over:
+                self.receiver.refused(error)
+
+    def _gather(self, data: bytes) -> None:
+        partial = self._partial
+        if partial is None:
+            partial = self._partial = bytearray()
+        partial += data
+        at = 0
+        while not self.over and len(partial) - at >= PREFIX_BYTES:
+            size = int.from_bytes(partial[at + 1 : at + PREFIX_BYTES], "big")
+            if partial[at] > 1:
+                raise CallError(Code.INTERNAL, "a message begins with a flag of 0 or 1")
+            if size > self._limit:
+                raise CallError(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"a message has at most {self._limit} bytes, got {size}",
+                )
+            end = at + PREFIX_BYTES + size
+            if len(partial) < end:
+                break
+            message = bytes(memoryview(partial)[at + PREFIX_BYTES : end])
+            if partial[at]:
+                message = compression.decompress(self._encoding, message, self._limit)
+            opened = min(self._opened, end - at)
+            self._opened -= opened
+            self._deliver(message, end - at, end - at - opened)
+            at = end
+        if self.over:
+            self.stream.connection.consume(len(partial) - at)
+            return
+        del partial[:at]
+        if not partial:
+            self._partial = None
+            self._since = 0.0
+            return
+        connection = self.stream.connection
+        if at or not self._since:
+            self._since = connection.now()
+        if len(partial) > _LARGE and connection.recv_left * 4 < connection.limits.connection_window:
+            raise CallError(Code.RESOURCE_EXHAUSTED, "too many unfinished messages: send fewer")
+        if not self._held:
+            self._open_for_partial()
+
+    def _open_for_partial(self) -> None:
+        # The rest of a message must be able to come.
+        assert self._partial is not None
+        self.stream.open_window(len(self._partial) - self._opened)
+        self._opened = len(self._partial)
+
+    def _deliver(self, message: bytes, size: int, unopened: int) -> None:
+        if self._held or self._inbox:
+            if self._inbox is None:
+                self._inbox = deque()
+            self._inbox.append((message, size, unopened))
+            return
+        self.stream.open_window(unopened)
+        self.stream.connection.consume(size)
+        self.receiver.message(message)
+
+    def ended(self) -> None:
+        """The client has sent all: `StreamHandler.ended`."""
+        if self.over:
+            return
+        if self._partial:
+            self.receiver.refused(CallError(Code.INTERNAL, "the call ended within a message"))
+        elif self._held or self._inbox:
+            self._ended = True
+        else:
+            self.receiver.half_closed()
+
+    def reset(self, code: ErrorCode) -> None:
+        """The stream is over: `StreamHandler.reset`."""
+        if not self.over:
+            self._close()
+            self.receiver.gone(code_of_reset(code))
+
+    def writable(self) -> None:
+        """What waited has left: `StreamHandler.writable`."""
+        if not self.over:
+            self.receiver.writable()
+
+    def tick(self, now: float) -> None:
+        """About a second has passed: `StreamHandler.tick`."""
+        if self._since and not self.over:
+            limit_s = self.stream.connection.limits.message_s
+            if now - self._since > limit_s:
+                self._since = 0.0
+                error = CallError(Code.DEADLINE_EXCEEDED, f"no whole message within {limit_s:g} s")
+                self.receiver.refused(error)
+
+
+class Refusing:
+    """The receiver of a call that was refused before it was opened."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def message(self, data: bytes) -> None:
+        pass
+
+    def half_closed(self) -> None:
+        pass
+
+    def gone(self, code: Code) -> None:
+        pass
+
+    def refused(self, error: CallError) -> None:
+        self._call.finish(error.code, error.message)
+
+    def writable(self) -> None:
+        pass

@@ -1,0 +1,156 @@
+"""Sockets that are listened on, and all their connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chinwag_server.wire.connection import Application
+from chinwag_server.wire.limits import Limits
+from chinwag_server.wire.link import Flusher, Link
+
+_TICK_S: Final = 1.0
+_BACKLOG: Final = 4096
+_AGE_JITTER: Final = 0.1
+
+
+@dataclass(slots=True, frozen=True)
+class Tls:
+    """Files in PEM form.
+
+    Attributes:
+        client_ca_file: If given, clients must show a certificate signed by it.
+    """
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """For a server of HTTP/2 (RFC 9113, 9.2).
+
+        Raises:
+            OSError, ssl.SSLError: A file cannot be read, or is not what it should be.
+        """
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+        context.load_cert_chain(self.cert_file, self.key_file)
+        context.set_alpn_protocols(["h2"])
+        if self.client_ca_file is not None:
+            context.load_verify_locations(self.client_ca_file)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+class Listener:
+    """Accepts connections and keeps time for them.
+
+    Args:
+        is_trusted: Whether an address is a proxy's that carries many people's streams.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        limits: Limits,
+        *,
+        is_trusted: Callable[[str], bool] = lambda _address: False,
+    ) -> None:
+        self.application = application
+        self.limits = limits
+        self.is_trusted = is_trusted
+        self.loop = asyncio.get_running_loop()
+        self.flusher = Flusher(self.loop)
+        self._servers: list[asyncio.AbstractServer] = []
+        self._links: set[Link] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving = False
+        self._empty: asyncio.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    async def listen(self, host: str, port: int, tls: Tls | None = None) -> int:
+        """Accepts connections at an address; gives the port.
+
+        Raises:
+            OSError: The port is taken, or the address is not this machine's.
+        """
+        server = await self.loop.create_server(
+            lambda: Link(self),
+            host,
+            port,
+            ssl=tls.context() if tls else None,
+            ssl_handshake_timeout=self.limits.handshake_s if tls else None,
+            backlog=_BACKLOG,
+        )
+        self._serve(server)
+        bound: int = server.sockets[0].getsockname()[1]
+        return bound
+
+    async def listen_unix(self, path: str | Path) -> None:
+        """Accepts connections at a Unix socket."""
+        server = await self.loop.create_unix_server(lambda: Link(self), str(path), backlog=_BACKLOG)
+        self._serve(server)
+
+    def _serve(self, server: asyncio.AbstractServer) -> None:
+        self._servers.append(server)
+        if self._timer is None:
+            self._timer = self.loop.call_later(_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = self.loop.call_later(_TICK_S, self._tick)
+        now = self.loop.time()
+        for link in tuple(self._links):
+            link.tick(now)
+
+    # --- of the links ---
+
+    def add(self, link: Link) -> bool:
+        """Takes a new connection in, if there is room."""
+        if self._leaving or len(self._links) >= self.limits.connections:
+            return False
+        self._links.add(link)
+        return True
+
+    def discard(self, link: Link) -> None:
+        """A connection is over."""
+        self._links.discard(link)
+        if self._empty is not None and not self._links:
+            self._empty.set()
+
+    def age_at(self, now: float) -> float:
+        """When a new connection is to be told to go; 0: never."""
+        age_s = self.limits.age_s
+        return now + age_s * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER) if age_s else 0.0
+
+    # --- the end ---
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new connections, lets the streams of the others end for so long, and closes
+        them."""
+        self._leaving = True
+        for server in self._servers:
+            server.close()
+        if self._links and grace_s > 0:
+            self._empty = asyncio.Event()
+            for link in tuple(self._links):
+                link.leave(self.loop.time() + grace_s + _TICK_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), grace_s)
+        for link in tuple(self._links):
+            link.abort()
+        await asyncio.sleep(0)
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,153 @@
+"""A call that a coroutine serves: reading and writing messages by awaiting.
+
+The other way, by callbacks, is to be the call's `Receiver` oneself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from chinwag_server.wire.call import Call
+from chinwag_server.wire.status import CallError, Code
+
+
+class CallOver(Exception):
+    """The call was ended by the other side: nothing that is written reaches anybody."""
+
+
+class Running:
+    """A call's receiver for one task.
+
+    One message is kept ready; while the task does not take it, the client's window closes.
+
+    Attributes:
+        ended_by: How the call was ended, if not by the handler.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_message",
+        "_on_refused",
+        "_reader",
+        "_task",
+        "_timer",
+        "_writer",
+        "call",
+        "ended_by",
+    )
+
+    def __init__(
+        self, call: Call, on_refused: Callable[[Call, CallError], None] | None = None
+    ) -> None:
+        self.call = call
+        self.ended_by: Code | None = None
+        self._on_refused = on_refused
+        self._message: bytes | None = None
+        self._ended = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        call.receiver = self
+
+    @property
+    def running(self) -> bool:
+        """Whether the handler is at work."""
+        return self._task is not None and not self._task.done()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs the handler: `work` catches what it may raise and finishes the call."""
+        self._task = asyncio.ensure_future(work)
+        self._task.add_done_callback(self._done)
+        return self._task
+
+    def end_after(self, timeout_s: float) -> None:
+        """Ends the call with DEADLINE_EXCEEDED after a time, and cancels the handler."""
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expired)
+
+    # --- of the handler ---
+
+    async def read(self) -> bytes | None:
+        """The next message; None: the client has sent all."""
+        if not self._ready():
+            self.call.release()
+            if not self._ready():
+                self._reader = asyncio.get_running_loop().create_future()
+                try:
+                    await self._reader
+                finally:
+                    self._reader = None
+        message, self._message = self._message, None
+        return message
+
+    def _ready(self) -> bool:
+        return self._message is not None or self._ended
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        """All messages until the client has sent all."""
+        while (message := await self.read()) is not None:
+            yield message
+
+    async def write(self, data: bytes, *, plain: bool = False) -> None:
+        """Sends a message, when those before it have left.
+
+        Raises:
+            CallOver: The client is gone.
+        """
+        call = self.call
+        while not call.room and not call.over:
+            if self._writer is None:
+                self._writer = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._writer)
+        if call.over:
+            raise CallOver
+        call.send(data, plain=plain)
+
+    # --- of the call ---
+
+    def message(self, data: bytes) -> None:
+        self._message = data
+        self.call.hold()
+        self._wake_reader()
+
+    def half_closed(self) -> None:
+        self._ended = True
+        self._wake_reader()
+
+    def writable(self) -> None:
+        if self._writer is not None:
+            if not self._writer.done():
+                self._writer.set_result(None)
+            self._writer = None
+
+    def gone(self, code: Code) -> None:
+        self._stop(code)
+
+    def refused(self, error: CallError) -> None:
+        if self._on_refused is not None:
+            self._on_refused(self.call, error)
+        self.call.finish(error.code, error.message)
+        self._stop(Code(error.code))
+
+    def _expired(self) -> None:
+        if not self.call.over:
+            self.call.finish(Code.DEADLINE_EXCEEDED, "the call took longer than it may")
+            self._stop(Code.DEADLINE_EXCEEDED)
+
+    def _stop(self, code: Code) -> None:
+        if self.ended_by is None:
+            self.ended_by = code
+        self.writable()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _done(self, _task: asyncio.Task[None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
