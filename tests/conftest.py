@@ -5,9 +5,9 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.server.fixtures import bare_server, server, server_process, start_node
+from tests.server.fixtures import adapter, bare_server, server, server_process, start_node
 
-__all__ = ["bare_server", "server", "server_process", "start_node"]
+__all__ = ["adapter", "bare_server", "server", "server_process", "start_node"]
 
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 

@@ -24,10 +24,12 @@ from chinwag_server.datadir import DataDir
 from chinwag_server.observe.http import HttpServer, Page
 from chinwag_server.observe.metrics import CONTENT_TYPE, Metrics
 from chinwag_server.rpc.auth import ClientAddress
-from chinwag_server.rpc.grpcio import GrpcioOptions, GrpcioServer, ListenError, Tls
+from chinwag_server.rpc.grpcio import GrpcioServer
+from chinwag_server.rpc.listening import ListenError, ListenOptions, RpcServer, Tls
 from chinwag_server.rpc.middleware import CallLimits, Middleware
 from chinwag_server.rpc.registry import Registry
 from chinwag_server.rpc.standard import Health, register_reflection
+from chinwag_server.rpc.wire import WireServer
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Node:
         self._chat: ChatRoom | None = None
         self._account: rooms.AccountSide | None = None
         self._middleware: Middleware | None = None
-        self._server: GrpcioServer | None = None
+        self._server: RpcServer | None = None
         self._http: HttpServer | None = None
 
     @property
@@ -141,12 +143,13 @@ class Node:
         )
         self._show(chat, store)
         await self._start_http()
-        self._server = GrpcioServer(registry, self._middleware, grpcio_options(settings))
+        adapter = WireServer if settings.listen.wire == "wire" else GrpcioServer
+        self._server = adapter(registry, self._middleware, listen_options(settings))
         await self._health.serving(registry)
         await self._server.start()
 
     def _register(self, account: rooms.AccountSide, chat: ChatRoom) -> Registry:
-        registry = Registry(raw_methods=rooms.RAW_METHODS)
+        registry = Registry(rooms.RAW_METHODS, rooms.PUSHED_METHODS)
         registry.add(
             account_service_pb2_grpc.add_AccountServiceServicer_to_server, account.servicer
         )
@@ -243,20 +246,23 @@ class Node:
         self._started = False
 
 
-def grpcio_options(settings: Settings) -> GrpcioOptions:
-    """The grpc.aio adapter's part of the settings."""
+def listen_options(settings: Settings) -> ListenOptions:
+    """The gRPC adapter's part of the settings."""
     listen, limits = settings.listen, settings.limits
     tls = None
     if listen.tls_cert_file is not None and listen.tls_key_file is not None:
         tls = Tls(listen.tls_cert_file, listen.tls_key_file, listen.tls_client_ca_file)
-    return GrpcioOptions(
+    return ListenOptions(
         host=listen.host,
         port=listen.port,
         tls=tls,
         insecure=listen.insecure,
+        trusted_proxies=listen.trusted_proxies,
         message_bytes=limits.message_bytes,
         metadata_bytes=limits.metadata_bytes,
-        max_concurrent_streams=listen.connection_streams,
+        connections=listen.connections,
+        connection_streams=listen.connection_streams,
         keepalive_ms=listen.keepalive_ms,
         ping_timeout_ms=listen.ping_timeout_ms,
+        stall_ms=listen.stall_ms,
     )

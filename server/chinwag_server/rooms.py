@@ -20,9 +20,8 @@ from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.ratelimit import Limiter, Rate, StreamRates
 
 # Streams whose frames are parsed by their rooms: a bad one is answered inside the stream.
-RAW_METHODS = frozenset(
-    {"/chinwag.chat.v1.ChatService/Connect", "/chinwag.account.v1.AccountService/Watch"}
-)
+RAW_METHODS = frozenset({"/chinwag.account.v1.AccountService/Watch"})
+PUSHED_METHODS = frozenset({"/chinwag.chat.v1.ChatService/Connect"})
 
 
 class AccountSide(Protocol):

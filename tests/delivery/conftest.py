@@ -44,7 +44,7 @@ class Stage:
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
+async def stage(adapter: str) -> AsyncIterator[Stage]:
     async with staged(OwnServer()) as made:
         yield made
 

@@ -17,13 +17,23 @@ from tests.server.standin import StandInAccount
 StartNode = Callable[..., Awaitable[Served]]
 
 
+@pytest.fixture(params=["wire", "grpcio"])
+def adapter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What speaks gRPC in the servers that a test starts, as processes too: both must keep the
+    contract."""
+    name: str = request.param
+    monkeypatch.setenv("CHINWAG_LISTEN_WIRE", name)
+    return name
+
+
 @pytest.fixture
-async def start_node(tmp_path: Path) -> AsyncIterator[StartNode]:
+async def start_node(tmp_path: Path, adapter: str) -> AsyncIterator[StartNode]:
     """Starts nodes with settings given as `limits__user_streams=2`, all in one data directory
     unless `data_dir` says otherwise."""
     running: list[Served] = []
 
     async def start(*, open_account: Any = rooms.open_account, **changes: Any) -> Served:
+        changes.setdefault("listen__wire", adapter)
         settings = settings_for(changes.pop("data_dir", tmp_path / "data"), **changes)
         node = Node(settings, open_account=open_account)
         await node.start()
@@ -48,7 +58,7 @@ async def bare_server(start_node: StartNode) -> Served:
 
 
 @pytest.fixture
-def server_process(tmp_path: Path) -> Iterator[ServerProcess]:
+def server_process(tmp_path: Path, adapter: str) -> Iterator[ServerProcess]:
     """`chinwag serve` as a process of its own, started by the test and killed at its end."""
     process = ServerProcess(tmp_path / "data")
     yield process

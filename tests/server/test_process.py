@@ -26,7 +26,7 @@ MODULE = "tests.server.standin_serve"
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[ServerProcess]:
+def process(tmp_path: Path, adapter: str) -> Iterator[ServerProcess]:
     process = ServerProcess(tmp_path / "data", module=MODULE)
     yield process
     process.kill()

@@ -8,26 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+
+from chinwag_server.rpc.pushed import Sink
 
 # Clients refuse messages of over 4 MiB; 64 to 256 KiB is where a larger frame stops paying.
 FRAME_BYTES = 128 << 10
 MAX_LINGER_S = 0.02
-
-
-class Sink(Protocol):
-    """The way to a device, given by the server core that holds its stream."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether `send` may be called; when it turns true, the owner calls
-        `Outbox.on_writable`."""
-
-    def send(self, data: bytes) -> None:
-        """Sends one frame; never waits."""
-
-    def finish(self) -> None:
-        """Ends the stream after what was sent."""
 
 
 class Flusher:
@@ -143,23 +129,25 @@ class Outbox:
     def flush(self) -> None:
         """Sends what is queued while the sink takes it."""
         sink = self._sink
-        while self._pieces and sink.writable:
-            sink.send(self._take())
+        while self._pieces and (room := sink.room()):
+            sink.send(self._take(min(room, FRAME_BYTES)))
         if self.drained is not None and not self.half_full:
             self.drained()
         if self.finishing and not self._pieces:
             sink.finish()
 
-    def _take(self) -> bytes:
+    def _take(self, most: int) -> bytes:
+        """The next frame. It has about as many bytes as can go: what is joined beyond that would
+        be a copy for each reader that is slow."""
         pieces = self._pieces
-        if self._bytes <= FRAME_BYTES or len(pieces) == 1:
+        if self._bytes <= most or len(pieces) == 1:
             self._pieces = []
             self._bytes = 0
             return b"".join(pieces) if len(pieces) > 1 else pieces[0]
         size = index = 0
         for index, piece in enumerate(pieces):
             size += len(piece)
-            if size > FRAME_BYTES and index:
+            if size > most and index:
                 size -= len(piece)
                 break
         else:

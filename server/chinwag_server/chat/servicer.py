@@ -8,7 +8,6 @@ from typing import Any
 
 from chinwag.chat.v1 import chat_service_pb2 as pb
 from chinwag.chat.v1 import chat_service_pb2_grpc, connect_pb2
-from chinwag_server.chat.connect import Write, serve_stream
 from chinwag_server.chat.feed import Feed
 from chinwag_server.chat.guidance import rate_limited
 from chinwag_server.chat.hub import Hub
@@ -19,10 +18,12 @@ from chinwag_server.chat.messages import Messages
 from chinwag_server.chat.reads import DEFAULT_PAGE, Reads, page_token, read_page_token
 from chinwag_server.chat.requests import Remember, Requests
 from chinwag_server.chat.sends import Sends, Sent
+from chinwag_server.chat.stream import DeviceStream
 from chinwag_server.chat.streams import RateLimits, Streams
 from chinwag_server.chat.sync import Sync
 from chinwag_server.rpc.caller import Caller, current_caller
 from chinwag_server.rpc.errors import Refusal
+from chinwag_server.rpc.pushed import Sink
 
 Context = Any  # of the server core that runs the servicer: nothing here looks into it
 
@@ -75,11 +76,9 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         self._rates = rates
         self._streams = streams
 
-    async def Connect(  # type: ignore[override]  # noqa: N802
-        self, incoming: AsyncIterator[bytes], write: Write
-    ) -> None:
-        """Raw: its frames are parsed here, since a bad one is answered inside the stream."""
-        await serve_stream(self._streams, user(), incoming, write)
+    def Connect(self, sink: Sink) -> DeviceStream:  # type: ignore[override]  # noqa: N802
+        """Pushed: its frames are parsed here, since a bad one is answered inside the stream."""
+        return self._streams.open(user(), sink)
 
     # --- messages ---
 

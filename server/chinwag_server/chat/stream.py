@@ -20,11 +20,12 @@ from chinwag_server.chat.catchup import Progress, Wanted
 from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.entries import timestamp
 from chinwag_server.chat.guidance import Reason, closing, rate_limited
-from chinwag_server.chat.outbox import Outbox, Sink
+from chinwag_server.chat.outbox import Outbox
 from chinwag_server.chat.sends import Sent
 from chinwag_server.chat.store import MemberRecord
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
+from chinwag_server.rpc.pushed import Sink
 
 if TYPE_CHECKING:
     from chinwag_server.chat.streams import Streams
@@ -118,6 +119,10 @@ class DeviceStream:
     def token_expire_time_us(self) -> int:
         """When the stream's token ends; 0: never."""
         return self._expire_time_us
+
+    def on_writable(self) -> None:
+        """The device takes frames again."""
+        self.outbox.on_writable()
 
     # --- frames in ---
 

@@ -15,12 +15,13 @@ from chinwag_server.chat.guidance import Reason, closing
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
 from chinwag_server.chat.marks import Marks
-from chinwag_server.chat.outbox import Flusher, Sink
+from chinwag_server.chat.outbox import Flusher
 from chinwag_server.chat.sends import Sends
 from chinwag_server.chat.stream import DeviceStream, StreamLimits
 from chinwag_server.clock import Clock
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
+from chinwag_server.rpc.pushed import Sink
 from chinwag_server.rpc.validation import field_problem
 
 SWEEP_S = 1.0

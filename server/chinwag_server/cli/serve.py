@@ -65,7 +65,7 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
     from chinwag_server.chat.store import StoreError  # noqa: PLC0415
     from chinwag_server.datadir import DataDirError  # noqa: PLC0415
     from chinwag_server.node import Node  # noqa: PLC0415
-    from chinwag_server.rpc.grpcio import ListenError  # noqa: PLC0415
+    from chinwag_server.rpc.listening import ListenError  # noqa: PLC0415
 
     asyncio.get_running_loop().set_exception_handler(log_loop_error)
     node = Node(settings)

@@ -46,6 +46,13 @@ class ListenSettings:
     port: int = setting(
         7400, "Port of the gRPC server; 0: any that is free.", low=0, high=65535, flag="port"
     )
+    wire: str = setting(
+        "wire",
+        "What speaks gRPC: chinwag's own server core (wire), or grpc.aio (grpcio), which costs "
+        "several times as much and is there to compare.",
+        choices=("wire", "grpcio"),
+        flag="wire",
+    )
     tls_cert_file: Path | None = setting(None, "Certificate chain in PEM form; turns TLS on.")
     tls_key_file: Path | None = setting(None, "The certificate's private key in PEM form.")
     tls_client_ca_file: Path | None = setting(
@@ -55,13 +62,24 @@ class ListenSettings:
         False, "Serve plain text on an address that is not loopback.", flag="insecure"
     )
     trusted_proxies: tuple[str, ...] = setting(
-        (), "Addresses and networks whose x-forwarded-for header names the client."
+        (),
+        "Addresses and networks whose x-forwarded-for header names the client, and whose "
+        "connections carry many people: one of them that breaks a rule costs itself alone.",
     )
     keepalive_ms: int = setting(
         30_000, "A silent connection is asked for a sign of life so often.", low=1000
     )
     ping_timeout_ms: int = setting(
         10_000, "It is dropped if none comes for so long.", low=100, high=600_000
+    )
+    stall_ms: int = setting(
+        30_000,
+        "How long a client may read nothing while there is something for it.",
+        low=1000,
+        high=600_000,
+    )
+    connections: int = setting(
+        50_000, "Connections at one time; more are closed at once.", low=1, high=10_000_000
     )
     connection_streams: int = setting(
         1000, "Calls and streams at one time on one connection.", low=1, high=1_000_000

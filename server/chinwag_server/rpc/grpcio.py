@@ -10,13 +10,9 @@ parses them.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -24,6 +20,7 @@ from grpc import aio
 
 from chinwag_server.rpc.call import CallFailed, Head, PeerGone, read_metadata
 from chinwag_server.rpc.errors import Refusal
+from chinwag_server.rpc.listening import ListenOptions, Tls
 from chinwag_server.rpc.middleware import Middleware
 from chinwag_server.rpc.registry import Method, Registry
 
@@ -34,44 +31,6 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _SLACK = 2
 
 
-class ListenError(Exception):
-    """The server cannot listen as it was told: the text says what to do."""
-
-
-@dataclass(slots=True, frozen=True)
-class Tls:
-    """Files in PEM form.
-
-    Attributes:
-        client_ca_file: If given, clients must show a certificate signed by it.
-    """
-
-    cert_file: Path
-    key_file: Path
-    client_ca_file: Path | None = None
-
-
-@dataclass(slots=True, frozen=True)
-class GrpcioOptions:
-    """What the server is told.
-
-    Attributes:
-        insecure: Plain text may be served on addresses that are not loopback.
-        keepalive_ms: A silent connection is asked for a sign of life so often;
-            ping_timeout_ms: and dropped if none comes for so long.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    tls: Tls | None = None
-    insecure: bool = False
-    message_bytes: int = 4 << 20
-    metadata_bytes: int = 16 << 10
-    max_concurrent_streams: int = 1000
-    keepalive_ms: int = 30_000
-    ping_timeout_ms: int = 10_000
-
-
 class GrpcioServer:
     """A grpc.aio server of a registry.
 
@@ -79,7 +38,7 @@ class GrpcioServer:
         port: The bound port, after `start`.
     """
 
-    def __init__(self, registry: Registry, middleware: Middleware, options: GrpcioOptions) -> None:
+    def __init__(self, registry: Registry, middleware: Middleware, options: ListenOptions) -> None:
         self.port = 0
         self._options = options
         self._middleware = middleware
@@ -93,21 +52,16 @@ class GrpcioServer:
             ListenError: The address may not be used, or the port is taken.
         """
         options = self._options
-        credentials = _credentials(options)
+        options.check()  # grpc says nothing of what is wrong with a file
         server = aio.server(options=_channel_options(options))
         server.add_generic_rpc_handlers((_Handlers(self._handlers),))
-        address = f"[{options.host}]" if ":" in options.host else options.host
-        address = f"{address}:{options.port}"
         try:
-            if credentials is None:
-                self.port = server.add_insecure_port(address)
+            if options.tls is None:
+                self.port = server.add_insecure_port(options.address)
             else:
-                self.port = server.add_secure_port(address, credentials)
+                self.port = server.add_secure_port(options.address, _credentials(options.tls))
         except RuntimeError as error:
-            raise ListenError(
-                f"cannot listen on {address}: the port is in use, or the address is not this "
-                "machine's; choose another one (--port 0: any that is free)"
-            ) from error
+            raise options.in_use() from error
         await server.start()
         self._server = server
 
@@ -233,39 +187,9 @@ def peer_address(peer: str) -> str:
 # --- listening ---
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; names other than localhost are not looked
-    up."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _credentials(options: GrpcioOptions) -> grpc.ServerCredentials | None:
-    tls = options.tls
-    if tls is None:
-        if not is_loopback(options.host) and not options.insecure:
-            raise ListenError(
-                f"refusing to serve plain text on {options.host}: give a TLS certificate and "
-                "key, bind to 127.0.0.1, or say --insecure if something in front ends TLS"
-            )
-        return None
-    try:
-        # grpc says nothing of what is wrong with a file, and OpenSSL does.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-        if tls.client_ca_file:
-            context.load_verify_locations(tls.client_ca_file)
-        key, certificate = tls.key_file.read_bytes(), tls.cert_file.read_bytes()
-        client_ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else None
-    except ssl.SSLError as error:
-        raise ListenError(
-            "a TLS file is no PEM, or certificate and key do not belong together: "
-            f"{error.reason or error}"
-        ) from error
-    except OSError as error:
-        raise ListenError(f"a TLS file cannot be read: {error}") from error
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    key, certificate = tls.key_file.read_bytes(), tls.cert_file.read_bytes()
+    client_ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else None
     return grpc.ssl_server_credentials(
         [(key, certificate)],
         root_certificates=client_ca,
@@ -273,14 +197,14 @@ def _credentials(options: GrpcioOptions) -> grpc.ServerCredentials | None:
     )
 
 
-def _channel_options(options: GrpcioOptions) -> list[tuple[str, Any]]:
+def _channel_options(options: ListenOptions) -> list[tuple[str, Any]]:
     return [
         ("grpc.so_reuseport", 0),  # two servers on one port would share its clients unseen
         ("grpc.max_receive_message_length", options.message_bytes * _SLACK),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", options.metadata_bytes * _SLACK),
         ("grpc.absolute_max_metadata_size", options.metadata_bytes * _SLACK),
-        ("grpc.max_concurrent_streams", options.max_concurrent_streams),
+        ("grpc.max_concurrent_streams", options.connection_streams),
         ("grpc.keepalive_time_ms", options.keepalive_ms),
         ("grpc.keepalive_timeout_ms", options.ping_timeout_ms),
         ("grpc.http2.ping_timeout_ms", options.ping_timeout_ms),

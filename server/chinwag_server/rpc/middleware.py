@@ -20,6 +20,7 @@ from google.rpc import status_pb2
 
 from chinwag_server.clock import Clock, SystemClock
 from chinwag_server.observe.logs import describe, set_log_fields
+from chinwag_server.rpc import pushed
 from chinwag_server.rpc.auth import Authenticator, ClientAddress, authenticate, with_address
 from chinwag_server.rpc.call import Aborted, CallFailed, Context, Head, PeerGone
 from chinwag_server.rpc.caller import Caller, set_caller
@@ -89,8 +90,8 @@ class Middleware:
         self._limits = limits
         self._addresses = addresses
         self._rates = {False: calls, True: anonymous}
-        self._observer = observer
-        self._monotonic = (clock or SystemClock()).monotonic
+        self.observer = observer
+        self.monotonic = (clock or SystemClock()).monotonic
         self._running_calls = 0
         self._running_streams = 0
 
@@ -138,14 +139,18 @@ class Middleware:
         Raises:
             CallFailed: The status with which the call ends, if it is not OK.
         """
-        counts = 0 if method.infrastructure else 1
-        self._running_streams += counts
+        self.stream_opened(method)
         try:
             await self._run(
                 method, head, head.time_left_s, self._stream(method, head, incoming, write)
             )
         finally:
-            self._running_streams -= counts
+            self.stream_closed(method)
+
+    def open(self, method: Method, head: Head) -> OpenedStream:
+        """Begins a call of a pushed method (see `pushed`): the core admits it, and says when it
+        is over."""
+        return OpenedStream(self, method, head.request_id)
 
     # --- the frame of a call ---
 
@@ -153,8 +158,8 @@ class Middleware:
         self, method: Method, head: Head, limit_s: float | None, work: Awaitable[Any]
     ) -> Any:
         set_log_fields(request_id=head.request_id, method=method.path)
-        self._observer.call_started(method)
-        started = self._monotonic()
+        self.observer.call_started(method)
+        started = self.monotonic()
         code = int(Code.OK)
         deadline = asyncio.timeout(limit_s)
         try:
@@ -164,35 +169,43 @@ class Middleware:
             code = int(Code.CANCELLED)
             raise
         except Exception as error:
-            status = self._status_of(error, method, head, deadline.expired())
+            if isinstance(error, TimeoutError) and deadline.expired():
+                error = Refusal("DEADLINE_EXCEEDED", "the call took longer than it may")
+            status = self.status_of(error, method, head.request_id)
             code = status.code
             raise CallFailed(status, head.request_id) from error
         finally:
-            self._observer.call_finished(method, code, self._monotonic() - started)
+            self.observer.call_finished(method, code, self.monotonic() - started)
 
-    def _status_of(
-        self, error: Exception, method: Method, head: Head, expired: bool
-    ) -> status_pb2.Status:
+    def status_of(self, error: BaseException, method: Method, request_id: str) -> status_pb2.Status:
+        """How a call ends that raised an error. What is no refusal is logged, and not told."""
         if isinstance(error, Refusal):
             refusal = error
         elif isinstance(error, Aborted):
             return status_pb2.Status(code=error.code, message=error.message)
-        elif isinstance(error, TimeoutError) and expired:
-            refusal = Refusal("DEADLINE_EXCEEDED", "the call took longer than it may")
         elif isinstance(error, PeerGone):
             return status_pb2.Status(code=int(Code.CANCELLED), message="the client is gone")
         else:
             log.error("%s failed: %s", method.path, describe(error))
             return Refusal(
-                "INTERNAL",
-                f"the server failed; its log has it under the request id {head.request_id}",
+                "INTERNAL", f"the server failed; its log has it under the request id {request_id}"
             ).status()
         log.debug("%s refused: %s", method.path, refusal.reason)
         return refusal.status()
 
+    def stream_opened(self, method: Method) -> None:
+        """Counts a stream."""
+        if not method.infrastructure:
+            self._running_streams += 1
+
+    def stream_closed(self, method: Method) -> None:
+        """It is over."""
+        if not method.infrastructure:
+            self._running_streams -= 1
+
     # --- before the servicer ---
 
-    async def _admit(self, method: Method, head: Head) -> Callable[..., Any]:
+    async def admit(self, method: Method, head: Head) -> Callable[..., Any]:
         """Lets a call in, as its caller.
 
         Raises:
@@ -254,7 +267,7 @@ class Middleware:
     # --- the servicer ---
 
     async def _unary(self, method: Method, head: Head, data: bytes) -> bytes:
-        behaviour = await self._admit(method, head)
+        behaviour = await self.admit(method, head)
         request = self._parse(method, data)
         response: Message = await behaviour(request, Context(head))
         return response.SerializeToString()
@@ -262,9 +275,12 @@ class Middleware:
     async def _stream(
         self, method: Method, head: Head, incoming: AsyncIterator[bytes], write: Write
     ) -> None:
-        behaviour = await self._admit(method, head)
+        behaviour = await self.admit(method, head)
         if method.raw:
             await behaviour(incoming, write)
+            return
+        if method.pushed:
+            await pushed.serve(behaviour, incoming, write)
             return
 
         async def write_message(message: Message) -> None:
@@ -289,3 +305,43 @@ class Middleware:
     ) -> AsyncGenerator[Message, None]:
         async for data in incoming:
             yield self._parse(method, data)
+
+
+class OpenedStream:
+    """A call of a pushed method, while it is open: counted and observed like any other."""
+
+    __slots__ = ("_method", "_middleware", "_over", "_request_id", "_started")
+
+    def __init__(self, middleware: Middleware, method: Method, request_id: str) -> None:
+        self._middleware = middleware
+        self._method = method
+        self._request_id = request_id
+        self._started = middleware.monotonic()
+        self._over = False
+        middleware.stream_opened(method)
+        middleware.observer.call_started(method)
+
+    async def admit(self, head: Head, sink: pushed.Sink) -> pushed.PushedStream:
+        """Opens the stream in its room.
+
+        Raises:
+            Refusal: It is not let in.
+        """
+        set_log_fields(request_id=head.request_id, method=self._method.path)
+        behaviour: pushed.OpenStream = await self._middleware.admit(self._method, head)
+        return behaviour(sink)
+
+    def failed(self, error: BaseException) -> CallFailed:
+        """The status of a call that ends with an error."""
+        status = self._middleware.status_of(error, self._method, self._request_id)
+        return CallFailed(status, self._request_id)
+
+    def over(self, code: int) -> None:
+        """The call has ended; said once or more."""
+        if self._over:
+            return
+        self._over = True
+        middleware = self._middleware
+        middleware.stream_closed(self._method)
+        seconds = middleware.monotonic() - self._started
+        middleware.observer.call_finished(self._method, code, seconds)

@@ -50,6 +50,7 @@ class Method:
     Attributes:
         path: "/package.Service/Method".
         raw: The behaviour takes an iterator of bytes and a writer of bytes, and parses itself.
+        pushed: The behaviour is a `pushed.OpenStream`: it works by calls, and parses itself.
         infrastructure: Health and reflection: served while draining and without limits.
         behaviour: The servicer's method; None: the servicer does not implement it.
     """
@@ -63,6 +64,7 @@ class Method:
     output_type: type[Message]
     access: Access
     raw: bool
+    pushed: bool
     infrastructure: bool
     behaviour: Callable[..., Any] | None
 
@@ -74,10 +76,14 @@ class Registry:
         raw_methods: Paths of bidirectional methods whose behaviour is
             `async (incoming: AsyncIterator[bytes], write: Callable[[bytes], Awaitable[None]])`
             instead of the generated signature.
+        pushed_methods: Paths of bidirectional methods whose behaviour is a `pushed.OpenStream`.
     """
 
-    def __init__(self, raw_methods: Collection[str] = ()) -> None:
+    def __init__(
+        self, raw_methods: Collection[str] = (), pushed_methods: Collection[str] = ()
+    ) -> None:
         self._raw = frozenset(raw_methods)
+        self._pushed = frozenset(pushed_methods)
         self._methods: dict[str, Method] = {}
 
     def __iter__(self) -> Iterator[Method]:
@@ -127,9 +133,11 @@ class Registry:
             or handler.stream_stream
         )
         # The generated base servicers are plain functions that raise; whatever is implemented
-        # is a coroutine function or an async generator.
-        implemented = inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(
-            behaviour
+        # is a coroutine function or an async generator, or is known to be pushed.
+        implemented = (
+            inspect.iscoroutinefunction(behaviour)
+            or inspect.isasyncgenfunction(behaviour)
+            or path in self._pushed
         )
         return Method(
             path=path,
@@ -141,6 +149,7 @@ class Registry:
             output_type=message_factory.GetMessageClass(descriptor.output_type),
             access=Access(anonymous=True) if infrastructure else access_of(descriptor),
             raw=path in self._raw,
+            pushed=path in self._pushed,
             infrastructure=infrastructure,
             behaviour=behaviour if implemented else None,
         )

@@ -47,7 +47,7 @@ class Receiver(Protocol):
         """The client broke a rule of gRPC, or of the limits: whoever is told finishes the call."""
 
     def writable(self) -> None:
-        """All that was sent has left."""
+        """All that was sent has left, and there is room for more."""
 
 
 class Call:
@@ -141,10 +141,10 @@ class Call:
 
     # --- sending ---
 
-    @property
     def room(self) -> int:
-        """Bytes of a message that would leave at once; 0: it would wait."""
-        return 0 if self.over else max(0, self.stream.room - PREFIX_BYTES)
+        """Bytes that would leave at once, at least 1 if any; 0: a message would wait, and
+        `Receiver.writable` is called when it would not."""
+        return 0 if self.over else self.stream.room()
 
     def compress(self, encoding: str | None) -> bool:
         """From now on sends messages in an encoding, if the client takes it; whether it does.

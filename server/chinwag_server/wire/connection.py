@@ -583,18 +583,16 @@ class Connection:
         if stream is not None:
             while stream.send_some():
                 pass
-            if stream not in self.blocked and stream.id in self.streams:
+            if stream.unblock():
                 stream.handler.writable()
             return
-        while self.blocked and self.send_window > 0 and not self.paused:
+        moved = True
+        while moved and self.blocked and self.send_window > 0 and not self.paused:
             moved = False
             for one in tuple(self.blocked):
-                if one.send_some():
-                    moved = True
-                    if one not in self.blocked and one.id in self.streams:
-                        one.handler.writable()
-            if not moved:
-                break
+                moved = one.send_some() or moved
+                if one.unblock():
+                    one.handler.writable()
 
     def consume(self, size: int) -> None:
         """So many received bytes are not kept any more: opens the connection's window."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from chinwag_server.wire.connection import Connection
 
@@ -72,9 +72,9 @@ class Link(asyncio.Protocol):
     # --- of the transport ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's transports are asyncio's by their methods alone.
+        self._transport = transport = cast("asyncio.Transport", transport)
         listener = self._listener
-        self._transport = transport
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         if (tls is not None and tls.selected_alpn_protocol() != "h2") or not listener.add(self):
             transport.abort()

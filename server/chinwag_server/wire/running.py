@@ -97,7 +97,7 @@ class Running:
             CallOver: The client is gone.
         """
         call = self.call
-        while not call.room and not call.over:
+        while not call.room() and not call.over:
             if self._writer is None:
                 self._writer = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._writer)

@@ -30,7 +30,7 @@ class StreamHandler(Protocol):
         """The stream is over, by the peer or for what it did; nothing more comes."""
 
     def writable(self) -> None:
-        """All that waited has been sent."""
+        """All that waited has been sent, and there is room again."""
 
     def tick(self, now: float) -> None:
         """About a second has passed."""
@@ -82,13 +82,23 @@ class Stream:
 
     # --- sending ---
 
-    @property
     def room(self) -> int:
-        """Bytes that can go at once; 0 while something waits."""
+        """Bytes that can go at once; 0: none can, and `StreamHandler.writable` is called when
+        that has changed."""
         connection = self.connection
-        if self._pending or connection.paused or self._end is not None or self.local_closed:
+        if self._pending or self._end is not None or self.local_closed:
             return 0
-        return max(0, min(self.send_window, connection.send_window))
+        window = min(self.send_window, connection.send_window)
+        if window > 0 and not connection.paused:
+            return window
+        self._block()
+        return 0
+
+    def _block(self) -> None:
+        blocked = self.connection.blocked
+        if self not in blocked:
+            blocked[self] = None
+            self._progress_at = self.connection.now()
 
     def send_headers(self, block: bytes, *, end: bool = False) -> None:
         """Sends a response's header block, or its trailers with `end`, after what waits."""
@@ -123,13 +133,11 @@ class Stream:
             return
         if self._pending is None:
             self._pending = deque()
-        if not self._pending:
-            self._progress_at = connection.now()
         self._pending.append(data)
         self.pending_bytes += size
         if end:
             self._end = b""
-        connection.blocked[self] = None
+        self._block()
         while self.send_some():
             pass
 
@@ -154,12 +162,23 @@ class Stream:
         last = not pending and self._end == b""
         connection.send_data(self.id, bytes(part), size, last)
         if not pending:
-            connection.blocked.pop(self, None)
             self._pending = None
-            if self._end:
+            if self._end is None:
+                self.unblock()
+            elif self._end:
                 connection.send_headers(self.id, self._end, end=True)
             if self._end is not None:
                 self._finished()
+        return True
+
+    def unblock(self) -> bool:
+        """Takes the stream off those that wait, if it has room; whether it has."""
+        connection = self.connection
+        if self._pending or connection.paused or self.local_closed:
+            return False
+        if min(self.send_window, connection.send_window) <= 0:
+            return False
+        connection.blocked.pop(self, None)
         return True
 
     def reset(self, code: ErrorCode) -> None:
@@ -183,8 +202,8 @@ class Stream:
         self.connection.forget(self)
 
     def stalled(self, now: float, limit_s: float) -> bool:
-        """Whether what waits has waited for so long, without any progress."""
-        return bool(self._pending) and now - self._progress_at > limit_s
+        """Whether it has waited to send for so long, without any progress."""
+        return now - self._progress_at > limit_s
 
     # --- receiving ---
 

@@ -60,9 +60,8 @@ class FakeSink:
         self.blocked = False
         self.finished = False
 
-    @property
-    def writable(self) -> bool:
-        return not self.blocked and not self.finished
+    def room(self) -> int:
+        return 0 if self.blocked or self.finished else 1 << 20
 
     def send(self, data: bytes) -> None:
         self.frames.append(connect_pb2.ConnectResponse.FromString(data))

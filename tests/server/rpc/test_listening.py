@@ -12,7 +12,8 @@ from grpc import StatusCode
 
 from chinwag.account.v1 import account_service_pb2 as account_pb
 from chinwag.account.v1 import account_service_pb2_grpc
-from chinwag_server.rpc.grpcio import ListenError, is_loopback, peer_address
+from chinwag_server.rpc.grpcio import peer_address
+from chinwag_server.rpc.listening import ListenError, is_loopback
 from tests.server.fixtures import StartNode
 from tests.server.rpc import certificates
 from tests.server.serving import Served, refusal

@@ -1,24 +1,65 @@
-"""Carries a device's stream over a server core whose handlers are coroutines.
+"""Streams that work by calls: bidirectional methods whose frames are parsed by their room.
 
-A core that works by callbacks gives `Streams.open` a `Sink` of its own instead.
+A device's stream lives for days and mostly waits. So its room is no coroutine: the server core
+calls it with each frame, and it sends when it has something. A core whose handlers are
+coroutines is bridged by `serve`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
 
-from chinwag_server.chat.stream import DeviceStream
-from chinwag_server.chat.streams import Streams
-from chinwag_server.rpc.caller import Caller
+from chinwag_server.rpc.errors import Refusal
 
 Write = Callable[[bytes], Awaitable[None]]
 
 # How long a closed stream's last frame may wait for a reader that does not read.
 FINISH_TIMEOUT_S = 5.0
+# A coroutine core does not say how much it takes.
+_ROOM = 1 << 20
 
 
-class WriterSink:
+class Sink(Protocol):
+    """The way to a client, given by the server core that holds its stream."""
+
+    def room(self) -> int:
+        """About how many bytes can be sent now; 0: none, and `PushedStream.on_writable` is called
+        when that has changed."""
+
+    def send(self, data: bytes) -> None:
+        """Sends one frame; never waits."""
+
+    def finish(self) -> None:
+        """Ends the stream after what was sent, with the stream's `refusal` as its status."""
+
+
+class PushedStream(Protocol):
+    """One open stream of a room.
+
+    Attributes:
+        refusal: The status with which the call ends; None: OK.
+    """
+
+    refusal: Refusal | None
+
+    async def receive(self, data: bytes) -> None:
+        """Handles one frame; returns when the next one may come. It is run up to its first real
+        wait without a task, so nothing before that may ask for the current one."""
+
+    def on_writable(self) -> None:
+        """The sink has room again."""
+
+    def gone(self) -> None:
+        """The stream has ended, from either side."""
+
+
+# A pushed method's behaviour. Raises Refusal.
+OpenStream = Callable[[Sink], PushedStream]
+
+
+class _WriterSink:
     """A `Sink` over an awaited write: one write at a time, a task only while there is one."""
 
     __slots__ = ("_data", "_finishing", "_handler", "_task", "_write", "finished", "stream")
@@ -30,11 +71,10 @@ class WriterSink:
         self._task: asyncio.Task[None] | None = None
         self._finishing = False
         self.finished = False
-        self.stream: DeviceStream | None = None
+        self.stream: PushedStream | None = None
 
-    @property
-    def writable(self) -> bool:
-        return self._data is None and not self.finished
+    def room(self) -> int:
+        return _ROOM if self._data is None and not self.finished else 0
 
     def send(self, data: bytes) -> None:
         self._data = data
@@ -47,7 +87,7 @@ class WriterSink:
                 await self._write(self._data)
                 self._data = None
                 if self.stream is not None:
-                    self.stream.outbox.on_writable()
+                    self.stream.on_writable()
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -80,24 +120,22 @@ class WriterSink:
             self._task.cancel()
 
 
-async def serve_stream(
-    streams: Streams, caller: Caller, incoming: AsyncIterator[bytes], write: Write
-) -> None:
-    """Runs a device's stream until either side ends it.
+async def serve(open_stream: OpenStream, incoming: AsyncIterator[bytes], write: Write) -> None:
+    """Runs a stream over a core of coroutines until either side ends it.
 
     Raises:
         Refusal: The status with which the call ends, if it is not OK.
     """
     handler = asyncio.current_task()
     assert handler is not None
-    sink = WriterSink(write, handler)
-    stream = streams.open(caller, sink)
+    sink = _WriterSink(write, handler)
+    stream = open_stream(sink)
     sink.stream = stream
     try:
         async for data in incoming:
             await stream.receive(data)
     except asyncio.CancelledError:
-        if not sink.finished or not stream.closed:
+        if not sink.finished:
             raise
         handler.uncancel()
     finally:
