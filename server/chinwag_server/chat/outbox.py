@@ -48,7 +48,13 @@ class Flusher:
         self._armed = False
         for outbox in dirty:
             outbox.scheduled = False
-            outbox.flush()
+            pieces = outbox.pieces
+            # A quiet channel: one event, one frame.
+            if len(pieces) == 1 and not outbox.finishing and outbox.offer(pieces[0]):
+                pieces.clear()
+                outbox.size = 0
+            else:
+                outbox.flush()
         # What the flush has set going (writes, their completions) runs in the next turns: the
         # lag until this callback is the time that it really took.
         self._loop.call_soon(self._measure, started, len(dirty))
@@ -66,19 +72,25 @@ class Outbox:
     Args:
         max_pieces, max_bytes: The bounds.
         on_overflow: Called once, when a piece does not fit.
+
+    Attributes:
+        pieces: What waits; size: its bytes.
+        scheduled: The flusher has it.
+        finishing: Takes nothing more.
     """
 
     __slots__ = (
-        "_bytes",
         "_flusher",
         "_max_bytes",
         "_max_pieces",
         "_on_overflow",
-        "_pieces",
         "_sink",
         "drained",
         "finishing",
+        "offer",
+        "pieces",
         "scheduled",
+        "size",
     )
 
     def __init__(
@@ -91,9 +103,10 @@ class Outbox:
         on_overflow: Callable[[], None],
     ) -> None:
         self._sink = sink
+        self.offer = sink.offer
         self._flusher = flusher
-        self._pieces: list[bytes] = []
-        self._bytes = 0
+        self.pieces: list[bytes] = []
+        self.size = 0
         self._max_pieces = max_pieces
         self._max_bytes = max_bytes
         self._on_overflow = on_overflow
@@ -105,16 +118,16 @@ class Outbox:
     @property
     def half_full(self) -> bool:
         """Whether a producer that can wait should."""
-        return self._bytes * 2 > self._max_bytes or len(self._pieces) * 2 > self._max_pieces
+        return self.size * 2 > self._max_bytes or len(self.pieces) * 2 > self._max_pieces
 
     def add(self, piece: bytes) -> None:
         """Queues a piece and has it flushed soon."""
         if self.finishing:
             return
-        pieces = self._pieces
+        pieces = self.pieces
         pieces.append(piece)
-        self._bytes += len(piece)
-        if self._bytes > self._max_bytes or len(pieces) > self._max_pieces:
+        self.size += len(piece)
+        if self.size > self._max_bytes or len(pieces) > self._max_pieces:
             self._on_overflow()
         elif not self.scheduled:
             self.scheduled = True
@@ -129,20 +142,20 @@ class Outbox:
     def flush(self) -> None:
         """Sends what is queued while the sink takes it."""
         sink = self._sink
-        while self._pieces and (room := sink.room()):
+        while self.pieces and (room := sink.room()):
             sink.send(self._take(min(room, FRAME_BYTES)))
         if self.drained is not None and not self.half_full:
             self.drained()
-        if self.finishing and not self._pieces:
+        if self.finishing and not self.pieces:
             sink.finish()
 
     def _take(self, most: int) -> bytes:
         """The next frame. It has about as many bytes as can go: what is joined beyond that would
         be a copy for each reader that is slow."""
-        pieces = self._pieces
-        if self._bytes <= most or len(pieces) == 1:
-            self._pieces = []
-            self._bytes = 0
+        pieces = self.pieces
+        if self.size <= most or len(pieces) == 1:
+            self.pieces = []
+            self.size = 0
             return b"".join(pieces) if len(pieces) > 1 else pieces[0]
         size = index = 0
         for index, piece in enumerate(pieces):
@@ -152,8 +165,8 @@ class Outbox:
                 break
         else:
             index = len(pieces)
-        self._pieces = pieces[index:]
-        self._bytes -= size
+        self.pieces = pieces[index:]
+        self.size -= size
         return b"".join(pieces[:index])
 
     def finish(self, last: bytes, *, drop: bool) -> None:
@@ -165,9 +178,9 @@ class Outbox:
         if self.finishing:
             return
         if drop:
-            self._pieces = []
-            self._bytes = 0
-        self._pieces.append(last)
-        self._bytes += len(last)
+            self.pieces = []
+            self.size = 0
+        self.pieces.append(last)
+        self.size += len(last)
         self.finishing = True
         self.flush()

@@ -21,6 +21,7 @@ from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.entries import timestamp
 from chinwag_server.chat.guidance import Reason, closing, rate_limited
 from chinwag_server.chat.outbox import Outbox
+from chinwag_server.chat.plain import is_plain
 from chinwag_server.chat.sends import Sent
 from chinwag_server.chat.store import MemberRecord
 from chinwag_server.rpc.caller import Caller
@@ -141,10 +142,14 @@ class DeviceStream:
         if wait_s:
             self._rate_limited(frame, wait_s)
             return
-        bad = frames_in.check(frame, streams.violations(frame))
-        if bad.whole is not None:
-            self._refuse_part(frame, bad.part, bad.whole)
-            return
+        if is_plain(frame):
+            bad_sends: dict[int, Refusal] = {}
+        else:
+            bad = frames_in.check(frame, streams.violations(frame))
+            if bad.whole is not None:
+                self._refuse_part(frame, bad.part, bad.whole)
+                return
+            bad_sends = bad.sends
         if not self.helloed:
             if not frame.HasField("hello"):
                 self._refuse_frame(
@@ -158,7 +163,7 @@ class DeviceStream:
                 closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=False, refusal=again), again
             )
         if not self.closed:
-            await self._handle(frame, bad.sends)
+            await self._handle(frame, bad_sends)
 
     async def _handle(
         self, frame: connect_pb2.ConnectRequest, bad_sends: dict[int, Refusal]

@@ -24,11 +24,17 @@ _ROOM = 1 << 20
 class Sink(Protocol):
     """The way to a client, given by the server core that holds its stream."""
 
-    def room(self) -> int:
+    @property
+    def room(self) -> Callable[[], int]:
         """About how many bytes can be sent now; 0: none, and `PushedStream.on_writable` is called
         when that has changed."""
 
-    def send(self, data: bytes) -> None:
+    @property
+    def offer(self) -> Callable[[bytes], bool]:
+        """Sends one frame if all of it can go at once; whether it has."""
+
+    @property
+    def send(self) -> Callable[[bytes], None]:
         """Sends one frame; never waits."""
 
     def finish(self) -> None:
@@ -75,6 +81,12 @@ class _WriterSink:
 
     def room(self) -> int:
         return _ROOM if self._data is None and not self.finished else 0
+
+    def offer(self, data: bytes) -> bool:
+        if self._data is not None or self.finished:
+            return False
+        self.send(data)
+        return True
 
     def send(self, data: bytes) -> None:
         self._data = data

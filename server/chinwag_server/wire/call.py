@@ -184,11 +184,17 @@ class Call:
             return
         if not self._headers_sent:
             self.send_headers()
+        flag = 0
         if self._compress is not None and not plain and len(data) >= _MIN_COMPRESSED:
-            data = compression.compress(self._compress, data)
-            self.stream.send_data(_pack_prefix(1, len(data)) + data)
-        else:
-            self.stream.send_data(_pack_prefix(0, len(data)) + data)
+            data, flag = compression.compress(self._compress, data), 1
+        self.stream.send_data(_pack_prefix(flag, len(data)) + data)
+
+    def offer(self, data: bytes) -> bool:
+        """Sends a message if all of it can leave at once; whether it has. The shortest way, for
+        a message that goes to many."""
+        if self.over or not self._headers_sent or self._compress is not None:
+            return False
+        return self.stream.try_send(_pack_prefix(0, len(data)) + data)
 
     def finish(self, code: int = Code.OK, message: str = "", trailers: Metadata = ()) -> None:
         """Ends the call, after all that was sent.

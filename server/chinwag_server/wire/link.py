@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from chinwag_server.wire.connection import Connection
@@ -86,7 +87,7 @@ class Link(asyncio.Protocol):
             listener.limits,
             listener.loop.time,
             trusted=listener.is_trusted(peer),
-            wake=self._wake,
+            wake=partial(listener.flusher.add, self),
         )
         connection.peer = peer
         self.connection = connection
@@ -127,9 +128,6 @@ class Link(asyncio.Protocol):
 
     # --- of the connection ---
 
-    def _wake(self) -> None:
-        self._listener.flusher.add(self)
-
     def flush(self) -> None:
         """Writes what the connection has."""
         connection = self.connection
@@ -138,7 +136,7 @@ class Link(asyncio.Protocol):
         data = connection.take_output()
         if data:
             self._transport.write(data)
-            if self._transport.get_write_buffer_size() > _FULL and self._paused_at:
+            if self._paused_at and self._transport.get_write_buffer_size() > _FULL:
                 log.info("%s reads nothing and asks for more: dropped", connection.peer)
                 self._transport.abort()
                 return

@@ -111,6 +111,23 @@ class Stream:
         if end:
             self._finished()
 
+    def try_send(self, data: bytes) -> bool:
+        """Sends bytes of the body if all of them can go at once; whether they have."""
+        connection = self.connection
+        size = len(data)
+        if (
+            size > self.send_window
+            or size > connection.send_window
+            or size > connection.max_frame_size
+            or connection.paused
+            or self._pending
+            or self._end is not None
+        ):
+            return False
+        self.send_window -= size
+        connection.send_data(self.id, data, size, False)
+        return True
+
     def send_data(self, data: bytes, *, end: bool = False) -> None:
         """Sends bytes of the body, or keeps them until there is a window for them."""
         connection = self.connection

@@ -63,6 +63,12 @@ class FakeSink:
     def room(self) -> int:
         return 0 if self.blocked or self.finished else 1 << 20
 
+    def offer(self, data: bytes) -> bool:
+        if not self.room():
+            return False
+        self.send(data)
+        return True
+
     def send(self, data: bytes) -> None:
         self.frames.append(connect_pb2.ConnectResponse.FromString(data))
 
