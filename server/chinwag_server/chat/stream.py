@@ -74,7 +74,8 @@ class DeviceStream:
         "_held",
         "_progress",
         "_streams",
-        "_subscriptions",
+        "_wants_receipts",
+        "_wants_typing",
         "caller",
         "closed",
         "heard",
@@ -109,7 +110,8 @@ class DeviceStream:
         self._held: dict[str, str] = {}
         self._progress: Progress | None = Progress()
         self._catching_up: asyncio.Task[None] | None = None
-        self._subscriptions: connect_pb2.Subscriptions | None = None
+        self._wants_receipts = False
+        self._wants_typing = False
         self._expire_time_us = caller.expire_time_us
 
     @property
@@ -224,7 +226,9 @@ class DeviceStream:
             self._end_refused(refusal)
             return
         self.helloed = True
-        self._subscriptions = hello.subscriptions
+        # Not the message: it would keep the whole hello in memory for the stream's life.
+        self._wants_receipts = hello.subscriptions.receipts
+        self._wants_typing = hello.subscriptions.typing
         stamp = streams.catch_up.usable(hello.resume_stamp)
         self.outbox.add(
             frames.whole(
@@ -251,16 +255,18 @@ class DeviceStream:
             hello.catch_up_limit,
             hello.subscriptions.receipts,
         )
-        self._catching_up = asyncio.ensure_future(self._catch_up(wanted))
+        self._catching_up = asyncio.ensure_future(
+            self._catch_up(wanted, list(hello.subscriptions.channels))
+        )
         if hello.subscriptions.account:
             streams.watch_account(self, hello.subscriptions.account_cursor)
 
-    async def _catch_up(self, wanted: Wanted) -> None:
+    async def _catch_up(self, wanted: Wanted, looking: Sequence[channel_pb2.Cursor]) -> None:
         streams = self._streams
         progress = self._progress
         assert progress is not None
         try:
-            for cursor in self._subscriptions.channels if self._subscriptions else ():
+            for cursor in looking:
                 self.looking[cursor.channel_id] = progress
                 streams.hub.look(cursor.channel_id, self)
             async for piece in streams.catch_up.pieces(self.caller.user_id, wanted, progress):
@@ -417,14 +423,14 @@ class DeviceStream:
             self._progress.late.append(piece)
 
     def offer_receipts(self, channel_id: str, piece: bytes) -> None:
-        if self._subscriptions is not None and self._subscriptions.receipts:
+        if self._wants_receipts:
             if self.live:
                 self.outbox.add(piece)
             elif self._progress is not None:
                 self._progress.late.append(piece)
 
     def offer_typing(self, piece: bytes) -> None:
-        if self.live and self._subscriptions is not None and self._subscriptions.typing:
+        if self.live and self._wants_typing:
             self.outbox.add(piece)
 
     def offer_account(self, piece: bytes) -> None:

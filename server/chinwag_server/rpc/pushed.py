@@ -24,17 +24,16 @@ _ROOM = 1 << 20
 class Sink(Protocol):
     """The way to a client, given by the server core that holds its stream."""
 
-    @property
-    def room(self) -> Callable[[], int]:
+    def room(self) -> int:
         """About how many bytes can be sent now; 0: none, and `PushedStream.on_writable` is called
         when that has changed."""
 
     @property
     def offer(self) -> Callable[[bytes], bool]:
-        """Sends one frame if all of it can go at once; whether it has."""
+        """Sends one frame if all of it can go at once; whether it has. A function that is kept
+        and called for every delivery."""
 
-    @property
-    def send(self) -> Callable[[bytes], None]:
+    def send(self, data: bytes) -> None:
         """Sends one frame; never waits."""
 
     def finish(self) -> None:

@@ -201,19 +201,16 @@ class _Pushed:
     No frame is taken before the stream is admitted, nor while an earlier one is being handled.
     """
 
-    __slots__ = ("_call", "_deadline", "_opened", "_stream", "_task", "offer", "room", "send")
+    __slots__ = ("_call", "_deadline", "_opened", "_stream", "_task")
 
     def __init__(self, call: Call, method: Method, middleware: Middleware) -> None:
         self._call = call
         self._stream: PushedStream | None = None
-        # Of the sink; the call's own, since every delivery goes through them.
-        self.offer = call.offer
-        self.room = call.room
-        self.send = call.send
         self._deadline: asyncio.TimerHandle | None = None
         head = head_of(call)
         # A stream lives for days, and a token is long.
         call.metadata = ()
+        call.path = method.path
         call.receiver = self
         self._opened = middleware.open(method, head)
         self._task: asyncio.Task[None] | None = None
@@ -279,6 +276,16 @@ class _Pushed:
         self._failed(Refusal("DEADLINE_EXCEEDED", "the call took longer than it may"))
 
     # --- of the stream: a Sink ---
+
+    @property
+    def offer(self) -> Callable[[bytes], bool]:
+        return self._call.offer
+
+    def room(self) -> int:
+        return self._call.room()
+
+    def send(self, data: bytes) -> None:
+        self._call.send(data)
 
     def finish(self) -> None:
         refusal = self._stream.refusal if self._stream is not None else None

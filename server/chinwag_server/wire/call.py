@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from functools import lru_cache
 from typing import Final, Protocol
 
 from chinwag_server.wire import compression, headers, metadata
@@ -131,7 +132,7 @@ class Call:
             elif name == b"grpc-encoding":
                 self._encoding = value
             elif name == b"grpc-accept-encoding":
-                self.accepts = frozenset(part.strip() for part in value.split(b","))
+                self.accepts = _encodings(value)
         self.metadata = metadata.decode(request.fields)
         if not compression.is_known(self._encoding):
             raise CallError(
@@ -375,6 +376,11 @@ class Call:
                 self._since = 0.0
                 error = CallError(Code.DEADLINE_EXCEEDED, f"no whole message within {limit_s:g} s")
                 self.receiver.refused(error)
+
+
+@lru_cache(64)  # clients of one kind all send the same
+def _encodings(value: bytes) -> frozenset[bytes]:
+    return frozenset(part.strip() for part in value.split(b","))
 
 
 class Refusing:

@@ -142,8 +142,8 @@ class Connection:
         self._budget: Budget | None = None
         self._resets: Budget | None = None
         # Streams that we ended while the peer may still have been sending on them.
-        self._reset_ids: dict[int, None] = {}
-        self._block: list[bytes] = []
+        self._reset_ids: dict[int, None] | None = None
+        self._block: list[bytes] | None = None
         self._block_frames = 0
         self._block_head: tuple[int, int] | None = None  # stream id, flags
         self._highest = 0
@@ -314,18 +314,19 @@ class Connection:
             raise ConnectionFault(
                 ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block to go on with"
             )
+        block = self._block
+        assert block is not None
         self._block_frames += 1
-        self._block.append(payload)
+        block.append(payload)
         if (
             self._block_frames > self.limits.continuation_frames
-            or sum(map(len, self._block)) > 4 * self.limits.header_list_bytes
+            or sum(map(len, block)) > 4 * self.limits.header_list_bytes
         ):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "the header block is too long")
         if flags & frames.END_HEADERS:
-            block, self._block = b"".join(self._block), []
             head_flags = self._block_head[1]
-            self._block_head = None
-            self._on_block(stream_id, head_flags, block)
+            self._block = self._block_head = None
+            self._on_block(stream_id, head_flags, b"".join(block))
 
     def _decode(self, block: bytes) -> headers.Fields:
         if self._decoder is None:
@@ -489,7 +490,7 @@ class Connection:
     def _of_no_stream(self, stream_id: int, what: str) -> None:
         """A frame for a stream that is not open. Those that were on their way when we ended it
         are nobody's fault."""
-        if stream_id in self._reset_ids or (stream_id > self._last_allowed):
+        if stream_id > self._last_allowed or (self._reset_ids and stream_id in self._reset_ids):
             return
         stream = self.streams.get(stream_id)
         if stream is not None or (self.trusted and 0 < stream_id <= self._highest):
@@ -557,6 +558,8 @@ class Connection:
         """RST_STREAM. Frames of the stream that are on their way will be ignored."""
         self.write(frames.rst_stream(stream_id, code))
         ids = self._reset_ids
+        if ids is None:
+            ids = self._reset_ids = {}
         ids[stream_id] = None
         if len(ids) > self.limits.concurrent_streams:
             del ids[next(iter(ids))]
