@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from chinwag.chat.v1 import channel_pb2, entry_pb2, message_pb2
-from chinwag_server.chat import ranges
+from chinwag.chat.v1 import channel_pb2, connect_pb2, entry_pb2, message_pb2
+from chinwag_server.chat import encoding, ranges
 from chinwag_server.chat.entries import COUNT_RULE, timestamp
 from chinwag_server.chat.store import (
     AppendEntry,
@@ -63,6 +63,7 @@ class ChannelLog:
     """
 
     __slots__ = (
+        "_direct_users",
         "committed_count",
         "committed_id",
         "dead",
@@ -80,6 +81,7 @@ class ChannelLog:
     def __init__(self, record: ChannelRecord, members: Sequence[MemberRecord]) -> None:
         self.record = record
         self.settings = channel_pb2.Channel.FromString(record.settings)
+        self._direct_users = tuple(self.settings.direct_user_ids)
         self.members: dict[str, MemberRecord] = {m.user_id: m for m in members}
         self.live_members: set[str] = {m.user_id for m in members if m.role}
         self.committed_id = record.head_id
@@ -119,7 +121,7 @@ class ChannelLog:
 
     def other_user(self, user_id: str) -> str:
         """The other user of a direct channel."""
-        first, second = self.settings.direct_user_ids
+        first, second = self._direct_users
         return second if first == user_id else first
 
     # --- assigning ---
@@ -167,6 +169,56 @@ class ChannelLog:
             timeline_count=entry.timeline_count,
             time_us=record.head_time_us,
             message_id=message_id,
+            thread_root_id=thread_root_id,
+            sender_id=sender_id,
+            client_message_id=client_message_id,
+            content_hash=content_hash,
+        )
+
+    def append_message(
+        self,
+        request: connect_pb2.SendMessageRequest,
+        content: bytes,
+        now_us: int,
+        sender_id: str,
+        device_id: str,
+        *,
+        client_message_id: bytes,
+        content_hash: bytes,
+    ) -> AppendEntry:
+        """`next_entry` and `append` of a sent message, of which there are most.
+
+        Args:
+            content: The request's content, serialised.
+        """
+        record = self.record
+        record.head_id += 1
+        entry_id = record.head_id
+        thread_root_id = request.thread_root_id
+        if not thread_root_id:
+            record.head_count += 1
+            record.last_message_id = entry_id
+        record.head_time_us = max(now_us, record.head_time_us)
+        return AppendEntry(
+            channel_id=record.channel_id,
+            id=entry_id,
+            kind=EntryKind.MESSAGE_SENT,
+            payload=encoding.message_sent(
+                channel_id=record.channel_id,
+                entry_id=entry_id,
+                time_us=record.head_time_us,
+                actor_id=sender_id,
+                device_id=device_id,
+                timeline_count=record.head_count,
+                count_rule=COUNT_RULE,
+                client_message_id=request.client_message_id,
+                content=content,
+                reply_to_id=request.reply_to_id,
+                thread_root_id=thread_root_id,
+            ),
+            timeline_count=record.head_count,
+            time_us=record.head_time_us,
+            message_id=entry_id,
             thread_root_id=thread_root_id,
             sender_id=sender_id,
             client_message_id=client_message_id,

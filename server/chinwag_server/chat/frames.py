@@ -10,22 +10,13 @@ from __future__ import annotations
 from google.protobuf.message import Message as ProtobufMessage
 
 from chinwag.chat.v1 import connect_pb2
+from chinwag_server.chat.encoding import varint
 
 _FIELDS = connect_pb2.ConnectResponse.DESCRIPTOR.fields_by_name
 
 
 def _tag(name: str) -> bytes:
     return varint(_FIELDS[name].number << 3 | 2)
-
-
-def varint(number: int) -> bytes:
-    """A base-128 varint."""
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 _EVENTS = _tag("events")
@@ -57,6 +48,11 @@ def event(message: ProtobufMessage) -> bytes:
 def result(message: ProtobufMessage) -> bytes:
     """A `SendResult` as a piece."""
     return _piece(_RESULTS, message)
+
+
+def sent(serialised: bytes) -> bytes:
+    """A serialised `SendResult` as a piece."""
+    return _RESULTS + varint(len(serialised)) + serialised
 
 
 def receipt(message: ProtobufMessage) -> bytes:

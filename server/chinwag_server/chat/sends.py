@@ -14,7 +14,7 @@ from chinwag_server.chat.entries import parse, time_us
 from chinwag_server.chat.messages import Messages, put_state
 from chinwag_server.chat.permissions import Action
 from chinwag_server.chat.requests import content_hash
-from chinwag_server.chat.store import EntryKind, PutMentions, StoredSend, StoreUnavailable, Write
+from chinwag_server.chat.store import PutMentions, StoredSend, StoreUnavailable, Write
 from chinwag_server.clock import Clock
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
@@ -44,6 +44,8 @@ class _Prepared:
     request: connect_pb2.SendMessageRequest
     log: ChannelLog
     key: bytes
+    # The content, serialised.
+    content: bytes
     digest: bytes
     # The thread's root; counted as in flight from the look-up on, so that it is not forgotten.
     root: MessageState | None
@@ -147,11 +149,9 @@ class Sends:
             log.uses -= 1
             raise
         # Nothing below waits or fails: the pins of log and root are the caller's now.
-        digest = content_hash(
-            request.content.SerializeToString(deterministic=True),
-            b"%d %d" % (request.reply_to_id, request.thread_root_id),
-        )
-        return _Prepared(index, request, log, key, digest, root)
+        content = request.content.SerializeToString(deterministic=True)
+        digest = content_hash(content, b"%d %d" % (request.reply_to_id, request.thread_root_id))
+        return _Prepared(index, request, log, key, content, digest, root)
 
     async def _thread_root(self, log: ChannelLog, caller: Caller, root_id: int) -> MessageState:
         state = await self._messages.state(log, root_id)
@@ -238,25 +238,16 @@ class Sends:
                 f"reply_to_id {request.reply_to_id} is above the channel's head",
                 fields=[("reply_to_id", f"at most {log.committed_id}")],
             )
-        in_timeline = not request.thread_root_id
-        entry = log.next_entry(now_us, sender, caller.device_id, counts=in_timeline)
-        sent = entry.message_sent
-        sent.client_message_id = request.client_message_id
-        sent.content.CopyFrom(request.content)
-        sent.reply_to_id = request.reply_to_id
-        sent.thread_root_id = request.thread_root_id
-        writes.append(
-            log.append(
-                entry,
-                EntryKind.MESSAGE_SENT,
-                now_us,
-                message_id=entry.id,
-                thread_root_id=request.thread_root_id,
-                sender_id=sender,
-                client_message_id=item.key,
-                content_hash=item.digest,
-            )
+        entry = log.append_message(
+            request,
+            item.content,
+            now_us,
+            sender,
+            caller.device_id,
+            client_message_id=item.key,
+            content_hash=item.digest,
         )
+        writes.append(entry)
         marks = log.move_own_marks(member, entry.id, entry.timeline_count)
         if marks is not None:
             writes.append(marks)
@@ -279,6 +270,8 @@ class Sends:
     @staticmethod
     def _mentions(log: ChannelLog, request: connect_pb2.SendMessageRequest) -> tuple[str, ...]:
         content = request.content
+        if not content.mentioned_user_ids:
+            return ("",) if content.mentions_everyone else ()
         users = tuple(
             user
             for user in content.mentioned_user_ids

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from chinwag.chat.v1 import channel_pb2, connect_pb2, entry_pb2
 from chinwag.common.v1 import close_pb2
-from chinwag_server.chat import frames, frames_in
+from chinwag_server.chat import encoding, frames, frames_in
 from chinwag_server.chat.catchup import Progress, Wanted
 from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.entries import timestamp
@@ -533,13 +533,10 @@ class DeviceStream:
 
 
 def _result(request: connect_pb2.SendMessageRequest, outcome: Sent | Refusal) -> bytes:
-    result = connect_pb2.SendResult(
-        client_message_id=request.client_message_id, channel_id=request.channel_id
-    )
+    key, channel_id = request.client_message_id, request.channel_id
     if isinstance(outcome, Refusal):
-        result.error.CopyFrom(outcome.status())
-    else:
-        result.message_id = outcome.message_id
-        if outcome.time_us:
-            result.create_time.CopyFrom(timestamp(outcome.time_us))
-    return frames.result(result)
+        result = connect_pb2.SendResult(
+            client_message_id=key, channel_id=channel_id, error=outcome.status()
+        )
+        return frames.result(result)
+    return frames.sent(encoding.sent_result(key, channel_id, outcome.message_id, outcome.time_us))
