@@ -13,7 +13,7 @@ from bench import machine, report
 from bench.drive import BINARY
 from bench.measures import MEASURES
 from bench.measures.common import Bench
-from bench.process import ROOT
+from bench.process import ROOT, allow_descriptors, wires
 from bench.report import Row
 
 OUT = ROOT / "bench/out"
@@ -26,6 +26,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASURES)}")
     parser.add_argument("--window", type=float, default=8, help="seconds of each rate (8)")
     parser.add_argument("--warmup", type=float, default=2, help="seconds before that (2)")
+    parser.add_argument("--devices", type=int, default=10_000, help="of idle, comeback (10000)")
+    parser.add_argument("--wire", help="only this one, without a ratio: wire or grpcio")
     parser.add_argument("--out", type=Path, default=OUT / "latest.json", help="the JSON file")
     parser.add_argument("--keep", action="store_true", help="keep data and logs of the servers")
     args = parser.parse_args()
@@ -38,7 +40,14 @@ def main() -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     # On the disk of the repository, whose fsync is one; /tmp may be memory.
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=OUT))
-    bench = Bench(folder, window_s=args.window, warmup_s=args.warmup)
+    bench = Bench(
+        folder,
+        window_s=args.window,
+        warmup_s=args.warmup,
+        devices=args.devices,
+        wires=(args.wire,) if args.wire else wires(),
+    )
+    allow_descriptors()
     try:
         rows, others = _measure(bench, args.names or list(MEASURES))
     finally:
@@ -46,7 +55,7 @@ def main() -> int:
             print(f"data and logs are in {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder)
-    lines = [*machine.describe(BINARY), _told(others)]
+    lines = [*machine.describe(BINARY), _ratios(bench.wires), _told(others)]
     report.print_table(rows, lines)
     report.write(rows, args.out)
     args.out.with_name("machine.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -69,6 +78,14 @@ def _measure(bench: Bench, names: list[str]) -> tuple[list[Row], dict[str, float
         cores[name] = others.cores()
         print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
     return rows, cores
+
+
+def _ratios(measured: tuple[str, ...]) -> str:
+    if len(measured) > 1:
+        return f"Ratio: --wire {measured[0]} in parts of --wire {measured[1]}, in this run"
+    if measured[0]:
+        return f"Only --wire {measured[0]}: there are no ratios"
+    return "This server has no setting listen.wire: there are no ratios"
 
 
 def _told(others: dict[str, float]) -> str:

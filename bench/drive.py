@@ -67,21 +67,19 @@ class Run:
     """What a run showed.
 
     Attributes:
-        cpu_s, rss_kib: The server's at each mark.
+        rss_kib: The server's memory at each mark, by the mark's name.
+        window_cpu_s: The server's CPU between begin and end; of several pairs the sum.
+        beside_cpu_s: The same of what was given to `run` as `beside`.
         result: As the scenario prints it; see bench/load.
-        load_cpu_s: What the load itself took.
+        load_cpu_s: What the load itself took, all in all.
     """
 
-    cpu_s: dict[str, float] = field(default_factory=dict)
     rss_kib: dict[str, int] = field(default_factory=dict)
+    window_cpu_s: float = 0.0
+    beside_cpu_s: float = 0.0
     result: Any = None
     problems: tuple[str, ...] = ()
     load_cpu_s: float = 0.0
-
-    @property
-    def window_cpu_s(self) -> float:
-        """The server's CPU between begin and end."""
-        return self.cpu_s["end"] - self.cpu_s["begin"]
 
 
 def run(
@@ -91,11 +89,14 @@ def run(
     *flags: str,
     timeout_s: float = 300,
     on_ready: Callable[[], None] | None = None,
+    beside: Server | None = None,
 ) -> Run:
     """Runs a scenario to its end.
 
     Args:
+        server: Whose CPU and memory are read at the marks.
         flags: As `bench/load SCENARIO -h` lists them.
+        beside: Another process whose CPU is read.
         on_ready: Called when all devices are connected; then the load goes on.
 
     Raises:
@@ -113,7 +114,7 @@ def run(
         timer = threading.Timer(timeout_s, process.kill)
         timer.start()
         try:
-            last = _follow(process, server, done, on_ready)
+            last = _follow(process, server, beside, done, on_ready)
             assert process.stderr is not None
             errors = process.stderr.read().strip()
             code = process.wait()
@@ -137,26 +138,29 @@ def run(
 def _follow(
     process: subprocess.Popen[str],
     server: Server,
+    beside: Server | None,
     done: Run,
     on_ready: Callable[[], None] | None,
 ) -> str:
-    """Reads marks as they come; gives the last line."""
+    """Reads marks as they come, and answers each; gives the last line."""
     assert process.stdout is not None
     assert process.stdin is not None
     last = ""
     for line in process.stdout:
         mark = line.strip()
-        if mark in MARKS:
-            done.cpu_s[mark] = server.cpu_s()
-            done.rss_kib[mark] = server.rss_kib()
-        else:
+        if mark not in MARKS:
             last = line
-        if mark == "ready":
-            if on_ready is not None:
-                on_ready()
-                done.rss_kib[mark] = server.rss_kib()
-            process.stdin.write("\n")
-            process.stdin.flush()
+            continue
+        if mark == "ready" and on_ready is not None:
+            on_ready()
+        # Added from end to end: that of a begin is taken away.
+        sign = {"begin": -1, "end": 1}.get(mark, 0)
+        done.window_cpu_s += sign * server.cpu_s()
+        if beside is not None:
+            done.beside_cpu_s += sign * beside.cpu_s()
+        done.rss_kib[mark] = server.rss_kib()
+        process.stdin.write("\n")
+        process.stdin.flush()
     return last
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHINWAG = ROOT / ".venv/bin/chinwag"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+WIRE_VARIABLE = "CHINWAG_LISTEN_WIRE"
 
 # No limit of a user or an address: one host is all users here. Devices that are quiet for the
 # time of a measurement are not closed.
@@ -37,9 +38,9 @@ class ServerError(Exception):
     """A server did not start, or ended: the text has the end of its log."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Server:
-    """A running server."""
+    """A running server, or a proxy before it. After a restart it is the new process."""
 
     pid: int
     address: str
@@ -48,9 +49,8 @@ class Server:
 
     def cpu_s(self) -> float:
         """CPU that it has taken, user and system, all threads, in seconds."""
-        stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        # What clock_getcpuclockid(3) gives: utime and stime of /proc/PID/stat, but not in ticks.
+        return time.clock_gettime((~self.pid << 3) | 2)
 
     def rss_kib(self) -> int:
         """Its resident memory, in KiB."""
@@ -59,24 +59,55 @@ class Server:
                 return int(line.split()[1])
         raise ServerError(f"process {self.pid} has no memory")
 
+    def kill(self) -> None:
+        """SIGKILL: nothing is written or closed any more."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def become(self, other: Server) -> None:
+        """Its successor was started."""
+        self.pid, self.started_at = other.pid, other.started_at
+
+
+def allow_descriptors() -> None:
+    """Raises the limit of open files to the hard one, for this process and its children."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def wires() -> tuple[str, ...]:
+    """The server cores to compare, ours first; a server without the choice has one, ""."""
+    shown = subprocess.run(
+        [CHINWAG, "serve", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    # An unknown CHINWAG_LISTEN_... would be refused.
+    return ("wire", "grpcio") if "--listen-wire" in shown else ("",)
+
 
 @contextlib.contextmanager
 def chinwag(
-    data: Path, *, extra: Mapping[str, str] | None = None, prefix: Sequence[str | Path] = ()
+    data: Path,
+    *,
+    extra: Mapping[str, str] | None = None,
+    prefix: Sequence[str | Path] = (),
+    port: int = 0,
+    mortal: bool = False,
 ) -> Iterator[Server]:
     """`chinwag serve` on a data directory, without rate limits.
 
     Args:
         extra: More environment.
         prefix: Put before the command, such as a profiler's.
+        port: 0: any that is free.
+        mortal: It may end before the context does.
     """
     environment = os.environ | UNLIMITED | dict(extra or {})
-    command = [*prefix, CHINWAG, "serve", "--data", data, "--port", "0", "--json"]
+    command = [*prefix, CHINWAG, "serve", "--data", data, "--port", str(port), "--json"]
     with _child(command, environment, data.with_suffix(".log")) as (process, line, started_at):
         where = json.loads(line)
         # Behind a profiler the server is a child of what was started.
         yield Server(where["pid"], where["target"], started_at, data.with_suffix(".log"))
-        _still_runs(process, data.with_suffix(".log"))
+        if not mortal:
+            _still_runs(process, data.with_suffix(".log"))
 
 
 @contextlib.contextmanager
@@ -88,6 +119,30 @@ def reference(folder: Path) -> Iterator[Server]:
     with _child(command, os.environ, log) as (process, _, started_at):
         yield Server(process.pid, f"127.0.0.1:{port}", started_at, log)
         _still_runs(process, log)
+
+
+@contextlib.contextmanager
+def proxy(command: Sequence[str | Path], port: int, log: Path) -> Iterator[Server]:
+    """A program that says nothing when it is ready: it is once it listens."""
+    started_at = time.perf_counter()
+    with log.open("a", encoding="utf-8") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        while not _listens(port):
+            _still_runs(process, log)
+            if time.perf_counter() - started_at > START_TIMEOUT_S:
+                raise ServerError(f"{command[0]} does not listen: {_tail(log)}")
+            time.sleep(0.05)
+        yield Server(process.pid, f"127.0.0.1:{port}", started_at, log)
+        _still_runs(process, log)
+    finally:
+        _end(process)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def free_port() -> int:
@@ -111,14 +166,18 @@ def _child(
     try:
         yield process, _first_line(process, log), started_at
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
         assert process.stdout is not None
         process.stdout.close()
+
+
+def _end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _first_line(process: subprocess.Popen[str], log: Path) -> str:
@@ -130,7 +189,7 @@ def _first_line(process: subprocess.Popen[str], log: Path) -> str:
     return line
 
 
-def _still_runs(process: subprocess.Popen[str], log: Path) -> None:
+def _still_runs(process: subprocess.Popen[str] | subprocess.Popen[bytes], log: Path) -> None:
     if process.poll() is not None:
         raise ServerError(f"the server ended with {process.returncode}: {_tail(log)}")
 

@@ -19,7 +19,8 @@ class Row:
     Attributes:
         reach: What it has to reach, in the same unit; None: told beside the others only.
         more: Whether more is better.
-        reference: The same figure of the reference server in the same run, if it has one.
+        tolerance: So small a part of `reach` may lack.
+        reference: The same figure of `--wire grpcio` in the same run, if there is one.
         wrong: What was wrong with a delivery, or why there is no figure: then it does not hold.
         detail: What else the run showed.
     """
@@ -32,10 +33,11 @@ class Row:
     reference: float | None = None
     wrong: tuple[str, ...] = ()
     detail: str = ""
+    tolerance: float = 0.0
 
     @property
     def ratio(self) -> float | None:
-        """The value in parts of the reference's."""
+        """The value in parts of `--wire grpcio`'s."""
         return self.value / self.reference if self.reference else None
 
     @property
@@ -45,7 +47,9 @@ class Row:
             return False
         if self.reach is None:
             return None
-        return self.value >= self.reach if self.more else self.value <= self.reach
+        if self.more:
+            return self.value >= self.reach * (1 - self.tolerance)
+        return self.value <= self.reach * (1 + self.tolerance)
 
     def as_json(self) -> dict[str, object]:
         """The row of bench/out/latest.json."""
@@ -54,6 +58,7 @@ class Row:
             "value": _rounded(self.value),
             "unit": self.unit,
             "reach": self.reach,
+            "grpcio": None if self.reference is None else _rounded(self.reference),
             "ratio": None if self.ratio is None else _rounded(self.ratio),
             "holds": self.holds,
         }
@@ -79,10 +84,10 @@ def write(rows: Sequence[Row], path: Path) -> None:
 
 def print_table(rows: Sequence[Row], machine: Sequence[str]) -> None:
     """Prints the rows with the machine that they are of."""
-    console = Console(width=132)
+    console = Console(width=150)
     table = Table(caption="\n".join(machine), caption_justify="left")
     table.add_column("figure", ratio=5)
-    for title in ("value", "reach", "ratio"):
+    for title in ("value", "reach", "grpcio", "ratio"):
         table.add_column(title, justify="right")
     table.add_column("holds")
     table.add_column("beside it", ratio=4)
@@ -92,6 +97,7 @@ def print_table(rows: Sequence[Row], machine: Sequence[str]) -> None:
             row.name,
             f"{_shown(row.value)} {row.unit}",
             reach,
+            "" if row.reference is None else _shown(row.reference),
             "" if row.ratio is None else f"{row.ratio:.2f}",
             {True: "yes", False: "NO", None: ""}[row.holds],
             row.detail,

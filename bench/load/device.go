@@ -40,12 +40,15 @@ type Device struct {
 	index     int
 	person    Person
 	positions map[string]*Position
+	stamp     string // of the last caught_up
 
 	// Set before traffic begins.
 	measure  Measure
 	filled   bool // all entries are those of bench/fill.py
 	onEntry  func(d *Device, stamp Stamp, at int64)
 	onResult func(d *Device, seq int, id int64, failed error, at int64)
+	onMarks  func(d *Device, receipts []*chatv1.Receipt, at int64)
+	mortal   atomic.Bool // that its stream breaks is no problem
 
 	deliveries atomic.Int64
 	events     atomic.Int64
@@ -67,6 +70,13 @@ type Device struct {
 func newDevice(
 	o *Options, conn *grpc.ClientConn, index int, channels []Channel, senders int,
 ) (*Device, error) {
+	return resumedDevice(o, conn, index, channels, senders, "")
+}
+
+// resumedDevice does so with a resume stamp.
+func resumedDevice(
+	o *Options, conn *grpc.ClientConn, index int, channels []Channel, senders int, stamp string,
+) (*Device, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &Device{
 		index:     index,
@@ -77,8 +87,8 @@ func newDevice(
 		done:      make(chan struct{}),
 		cancel:    cancel,
 	}
-	hello := &chatv1.Hello{ProtocolVersion: 1, Client: "chinwag-bench"}
-	if o.Marks > 0 {
+	hello := &chatv1.Hello{ProtocolVersion: 1, Client: "chinwag-bench", ResumeStamp: stamp}
+	if o.Marks > 0 || o.Receipts {
 		hello.Subscriptions = &chatv1.Subscriptions{Receipts: true}
 	}
 	for _, channel := range channels {
@@ -117,7 +127,7 @@ func (d *Device) receive() {
 	var frame Frame
 	for {
 		if err := d.stream.RecvMsg(&frame); err != nil {
-			if d.stream.Context().Err() == nil {
+			if d.stream.Context().Err() == nil && !d.mortal.Load() {
 				if errors.Is(err, io.EOF) {
 					err = errors.New("the server ended it")
 				}
@@ -240,7 +250,11 @@ func (d *Device) other(response *chatv1.ConnectResponse) error {
 	if response.Welcome != nil {
 		close(d.welcome)
 	}
+	if len(response.Receipts) > 0 && d.onMarks != nil {
+		d.onMarks(d, response.Receipts, d.at)
+	}
 	if response.CaughtUp != nil {
+		d.stamp = response.CaughtUp.Stamp
 		close(d.caughtUp)
 	}
 	for _, event := range response.Events {

@@ -5,8 +5,9 @@
 //
 // The spec names the address, the devices with their tokens and the channels. On stdout come the
 // lines "ready", "begin" and "end", at which the harness reads the server's CPU and memory, and
-// then one JSON object. After "ready" it waits for a line on stdin (-wait). It exits with 1 when
-// a delivery was wrong, missing or twice.
+// then one JSON object. After each of these it waits for a line on stdin (-wait). What counts lies
+// between a "begin" and the next "end"; there may be several pairs. It exits with 1 when a
+// delivery was wrong, missing or twice.
 package main
 
 import (
@@ -38,6 +39,7 @@ type Options struct {
 	Gap            time.Duration
 	Marks          time.Duration
 	Probe          bool
+	Receipts       bool
 	Both           bool
 	Wait           bool
 }
@@ -46,11 +48,13 @@ type Options struct {
 type Scenario func(*Options) (result any, problems []string, err error)
 
 var scenarios = map[string]Scenario{
-	"traffic": runTraffic,
-	"oneone":  runOneOne,
-	"idle":    runIdle,
-	"resume":  runResume,
-	"pages":   runPages,
+	"traffic":  runTraffic,
+	"oneone":   runOneOne,
+	"idle":     runIdle,
+	"resume":   runResume,
+	"pages":    runPages,
+	"comeback": runComeback,
+	"receipts": runReceipts,
 }
 
 func main() {
@@ -67,6 +71,7 @@ func main() {
 
 	// Many small frames: collect garbage seldom, so that the load takes little from the server.
 	debug.SetGCPercent(800)
+	debug.SetMemoryLimit(4 << 30)
 	result, problems, err := scenarios[name](options)
 	if err != nil {
 		fail(err)
@@ -95,7 +100,7 @@ func parse(name string, args []string) *Options {
 	flags.IntVar(&o.Window, "window", 100, "saturated: sends of one sender without an answer")
 	flags.IntVar(&o.Senders, "senders", 0, "senders in a channel, its first members; 0: all")
 	flags.IntVar(&o.Size, "size", 100, "bytes of a text")
-	flags.IntVar(&o.Count, "count", 500, "oneone, pages, resume: how many times")
+	flags.IntVar(&o.Count, "count", 500, "how many times; comeback: messages in each channel")
 	flags.IntVar(&o.StreamsPerConn, "streams", 1, "streams a TCP connection")
 	flags.DurationVar(&o.Warmup, "warmup", 2*time.Second, "traffic before the measured window")
 	flags.DurationVar(&o.Length, "length", 10*time.Second, "the measured window")
@@ -104,7 +109,7 @@ func parse(name string, args []string) *Options {
 	flags.DurationVar(&o.Marks, "marks", 0, "each device marks what it has read so often, and gets receipts; 0: never")
 	flags.BoolVar(&o.Probe, "probe", false, "let grpc-go probe the bandwidth instead of fixed windows")
 	flags.BoolVar(&o.Both, "both", false, "oneone: send in both directions in turn")
-	flags.BoolVar(&o.Wait, "wait", false, "wait for a line on stdin after ready")
+	flags.BoolVar(&o.Wait, "wait", false, "wait for a line on stdin after each mark")
 	_ = flags.Parse(args)
 	data, err := os.ReadFile(*spec)
 	if err != nil {
@@ -122,11 +127,13 @@ func parse(name string, args []string) *Options {
 	return o
 }
 
-// ready tells the harness that all devices are connected, and waits for its word.
-func ready(o *Options) {
-	fmt.Println("ready")
+var stdin = bufio.NewReader(os.Stdin)
+
+// mark tells the harness that the load has come to one of its marks, and waits for its word.
+func mark(o *Options, name string) {
+	fmt.Println(name)
 	if o.Wait {
-		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+		_, _ = stdin.ReadString('\n')
 	}
 }
 

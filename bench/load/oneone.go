@@ -21,7 +21,7 @@ func runOneOne(o *Options) (any, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ready(o)
+	mark(o, "ready")
 	channel := o.Spec.Channels[0]
 	schedule := Schedule{interval: time.Hour, batch: 1, size: o.Size}
 	var senders []*Sender
@@ -48,7 +48,7 @@ func runOneOne(o *Options) (any, []string, error) {
 
 	const warmup = 20
 	var problems []string
-	fmt.Println("begin")
+	mark(o, "begin")
 	for i := range warmup + o.Count {
 		sender := senders[0]
 		if o.Both {
@@ -76,7 +76,7 @@ func runOneOne(o *Options) (any, []string, error) {
 		delivery.Add(got - at)
 		time.Sleep(o.Gap)
 	}
-	fmt.Println("end")
+	mark(o, "end")
 	problems = append(problems, fleet.close()...)
 	problems = append(problems, compare(o, fleet, senders)...)
 	ack := &Histogram{}

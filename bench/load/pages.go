@@ -29,8 +29,8 @@ func runPages(o *Options) (any, []string, error) {
 	var problems []string
 
 	const warmup = 100
-	ready(o)
-	fmt.Println("begin")
+	mark(o, "ready")
+	mark(o, "begin")
 	for i := range warmup + o.Count {
 		for c, channel := range o.Spec.Channels {
 			took, err := onePage(client, o.Spec.Devices[channel.Members[0]], channel, i)
@@ -45,7 +45,7 @@ func runPages(o *Options) (any, []string, error) {
 			}
 		}
 	}
-	fmt.Println("end")
+	mark(o, "end")
 	results := make([]PagesResult, len(times))
 	for c := range times {
 		results[c] = PagesResult{Head: o.Spec.Channels[c].Head, Times: times[c].quantiles()}

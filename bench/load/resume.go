@@ -15,7 +15,7 @@ type ResumeResult struct {
 }
 
 // runResume lets all devices come back at once, -count times, and checks that each gets all that
-// it missed. Their connections stand already.
+// it missed. Their connections stand already: what counts goes from hello to caught_up.
 func runResume(o *Options) (any, []string, error) {
 	if len(o.Spec.Channels) != 1 {
 		return nil, nil, fmt.Errorf("want one channel")
@@ -75,8 +75,7 @@ func runResume(o *Options) (any, []string, error) {
 		}
 	}
 
-	ready(o)
-	fmt.Println("begin")
+	mark(o, "ready")
 	for range o.Count {
 		var opened, finished sync.WaitGroup
 		release := make(chan struct{})
@@ -86,12 +85,13 @@ func runResume(o *Options) (any, []string, error) {
 			go resume(index, release, &opened, &finished)
 		}
 		opened.Wait()
+		mark(o, "begin")
 		start := now()
 		close(release)
 		finished.Wait()
 		result.TotalS += time.Duration(now() - start).Seconds()
+		mark(o, "end")
 	}
-	fmt.Println("end")
 	result.Times = times.quantiles()
 	return result, problems, nil
 }

@@ -32,7 +32,7 @@ func runTraffic(o *Options) (any, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ready(o)
+	mark(o, "ready")
 
 	begin := now() + int64(100*time.Millisecond) + int64(o.Warmup)
 	measure := Measure{begin: begin, end: begin + int64(o.Length)}
@@ -44,7 +44,7 @@ func runTraffic(o *Options) (any, []string, error) {
 		device.measure = measure
 		device.delivery = &Histogram{}
 	}
-	stopMarks := fleet.mark(o.Marks)
+	stopMarks := fleet.markRead(o.Marks)
 
 	var running sync.WaitGroup
 	for _, sender := range senders {
@@ -55,11 +55,11 @@ func runTraffic(o *Options) (any, []string, error) {
 		}()
 	}
 	sleepUntil(measure.begin)
-	fmt.Println("begin")
+	mark(o, "begin")
 	acked := ackedOf(senders)
 	before := fleet.totals()
 	sleepUntil(measure.end)
-	fmt.Println("end")
+	mark(o, "end")
 	after := fleet.totals()
 	sends := ackedOf(senders) - acked
 	running.Wait()
@@ -192,8 +192,8 @@ func compare(o *Options, fleet *Fleet, senders []*Sender) (problems []string) {
 	return problems
 }
 
-// mark lets every device mark what it has read, each at its own moment of the interval.
-func (f *Fleet) mark(interval time.Duration) (stop func()) {
+// markRead lets every device mark what it has read, each at its own moment of the interval.
+func (f *Fleet) markRead(interval time.Duration) (stop func()) {
 	if interval == 0 {
 		return func() {}
 	}

@@ -1,12 +1,28 @@
 """What is measured, a module for each kind of load; each has `measure(bench) -> rows`."""
 
-from bench.measures import delivery, direct, group, history, idle
+from bench.measures import (
+    catchup,
+    comeback,
+    delivery,
+    direct,
+    envoy,
+    group,
+    history,
+    idle,
+    most,
+    receipts,
+)
 
 # In the order of the table.
 MEASURES = {
     "group": group.measure,
+    "envoy": envoy.measure,
+    "most": most.measure,
     "direct": direct.measure,
     "delivery": delivery.measure,
     "idle": idle.measure,
+    "comeback": comeback.measure,
+    "catchup": catchup.measure,
+    "receipts": receipts.measure,
     "history": history.measure,
 }

@@ -10,7 +10,7 @@ from bench import drive
 from bench.backend import backend, make_key
 from bench.drive import Place, Run, Spec
 from bench.fill import fill
-from bench.measures.common import Bench, user_ids
+from bench.measures.common import Bench, Both, each_wire, per_core, user_ids, wrong_with
 from bench.report import Row
 
 LONG = 1_000_000
@@ -40,18 +40,20 @@ def measure(bench: Bench) -> list[Row]:
     missed = fill(data, people, missed, MISSED)
     long = fill(data, people, long, LONG)
     full = [_start(bench, data, key, people[0], long) for _ in range(STARTS)]
-    with bench.serve(data) as server, backend(server, key) as caller:
-        devices = caller.users(people)
-        pages = drive.run(
-            "pages", Spec(server.address, devices, [short, long]), server, f"-count={PAGES}"
-        )
-        one = Place(missed.channel_id, [1], missed.generation, missed.cursor, missed.head)
-        resume = drive.run(
-            "resume", Spec(server.address, devices, [one]), server, f"-count={RESUMES}"
-        )
+
+    def loaded(one: Bench) -> tuple[Run, Run]:
+        with one.serve(data) as server, backend(server, key) as caller:
+            devices = caller.users(people)
+            spec = Spec(server.address, devices, [short, long])
+            pages = drive.run("pages", spec, server, f"-count={PAGES}")
+            place = Place(missed.channel_id, [1], missed.generation, missed.cursor, missed.head)
+            spec = Spec(server.address, devices, [place])
+            return pages, drive.run("resume", spec, server, f"-count={RESUMES}")
+
+    both = each_wire(bench, loaded)
     return [
-        *_page_rows(pages),
-        _resume_row(resume),
+        *_page_rows(Both(both.ours[0], both.grpcio and both.grpcio[0])),
+        _resume_row(Both(both.ours[1], both.grpcio and both.grpcio[1])),
         _start_row("empty store", empty, "it has two users, and channels without a message"),
         _start_row(f"{LONG:,} messages", full, "read before, so in the page cache"),
     ]
@@ -77,15 +79,17 @@ def _start_row(store: str, times: list[float], detail: str) -> Row:
     )
 
 
-def _page_rows(run: Run) -> list[Row]:
-    short, long = (one["times"] for one in run.result)
+def _page_rows(runs: Both[Run]) -> list[Row]:
+    short, long = (one["times"] for one in runs.ours.result)
+    value, reference = runs.figures(lambda run: float(run.result[1]["times"]["p50_ms"]))
     return [
         Row(
             f"page of 50 anywhere in {LONG:,} messages, p50",
-            long["p50_ms"],
+            value,
             "ms",
             REACH_PAGE_MS,
-            wrong=run.problems[:5],
+            reference=reference,
+            wrong=wrong_with(runs),
             detail=f"p99 {long['p99_ms']:.2f} ms",
         ),
         Row(
@@ -93,21 +97,23 @@ def _page_rows(run: Run) -> list[Row]:
             long["p50_ms"] / short["p50_ms"],
             "x",
             REACH_PAGE_RATIO,
-            wrong=run.problems[:5],
+            wrong=wrong_with(runs),
             detail=f"there p50 {short['p50_ms']:.2f} p99 {short['p99_ms']:.2f} ms",
         ),
     ]
 
 
-def _resume_row(run: Run) -> Row:
-    times = run.result["times"]
+def _resume_row(runs: Both[Run]) -> Row:
+    run = runs.ours
     missed = run.result["missed"]
+    value, reference = runs.figures(lambda run: run.result["times"]["p50_ms"] / 1000)
     return Row(
         f"resume of a device that missed {missed:,} messages, p50",
-        times["p50_ms"] / 1000,
+        value,
         "s",
         REACH_RESUME_S,
-        wrong=run.problems[:5],
-        detail=f"slowest {times['max_ms'] / 1000:.2f} s; "
-        f"{missed * RESUMES / max(run.window_cpu_s, 0.01):,.0f} messages/s a core",
+        reference=reference,
+        wrong=wrong_with(runs),
+        detail=f"slowest {run.result['times']['max_ms'] / 1000:.2f} s; "
+        f"{per_core(run, missed * RESUMES):,.0f} messages/s a core",
     )
