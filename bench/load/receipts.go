@@ -42,12 +42,13 @@ func (r *Reader) receive(_ *Device, receipts []*chatv1.Receipt, at int64) {
 	}
 }
 
-// told tells whether all others are known to have read up to an entry.
-func (r *Reader) told(people []Person, self int, id int64) bool {
+// told tells whether all others are known to have read up to an entry. Who sent it has read it: that
+// the entry itself says.
+func (r *Reader) told(people []Person, self, sender int, id int64) bool {
 	r.lock.Lock()
 	defer r.lock.Unlock()
 	for index, person := range people {
-		if index != self && r.newest[person.UserID] < id {
+		if index != self && index != sender && r.newest[person.UserID] < id {
 			return false
 		}
 	}
@@ -94,7 +95,7 @@ func runReceipts(o *Options) (any, []string, error) {
 				return nil, nil, err
 			}
 		}
-		missing := waitTold(o, readers, head)
+		missing := waitTold(o, readers, channel.Members[0], head)
 		time.Sleep(quiet)
 		mark(o, "end")
 
@@ -132,12 +133,12 @@ func framesOf(readers []*Reader) []int {
 }
 
 // waitTold waits until all were told, and gives how many were not in time.
-func waitTold(o *Options, readers []*Reader, id int64) int {
+func waitTold(o *Options, readers []*Reader, sender int, id int64) int {
 	deadline := now() + int64(10*time.Second)
 	for {
 		missing := 0
 		for index, reader := range readers {
-			if !reader.told(o.Spec.Devices, index, id) {
+			if !reader.told(o.Spec.Devices, index, sender, id) {
 				missing++
 			}
 		}
