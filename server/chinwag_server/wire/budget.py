@@ -9,15 +9,16 @@ class Budget:
     Args:
         burst: The most that it holds; it begins full.
         per_second: How fast it fills.
+        now: The time, in seconds.
     """
 
     __slots__ = ("_burst", "_left", "_per_second", "_since")
 
-    def __init__(self, burst: float, per_second: float) -> None:
+    def __init__(self, burst: float, per_second: float, now: float) -> None:
         self._burst = burst
         self._per_second = per_second
         self._left = burst
-        self._since = 0.0
+        self._since = now
 
     def earn(self, amount: float) -> None:
         """Fills it by so much."""

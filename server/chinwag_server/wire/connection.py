@@ -503,7 +503,9 @@ class Connection:
     def _charge(self, price: int) -> None:
         budget = self._budget
         if budget is None:
-            budget = self._budget = Budget(self.limits.burst, self.limits.per_second)
+            budget = self._budget = Budget(
+                self.limits.burst, self.limits.per_second, self._heard_at
+            )
         if self._data_frames != self._earned_frames:
             budget.earn(_EARNED * (self._data_frames - self._earned_frames))
             self._earned_frames = self._data_frames
@@ -514,7 +516,9 @@ class Connection:
         resets = self._resets
         if resets is None:
             limits = self.limits
-            resets = self._resets = Budget(limits.resets_burst, limits.resets_per_second)
+            resets = self._resets = Budget(
+                limits.resets_burst, limits.resets_per_second, self._heard_at
+            )
         if not resets.spend(1, self._heard_at):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset")
 

@@ -21,7 +21,6 @@ _RESERVED = frozenset(
     {b"content-type", b"te", b"content-length", b"grpc-timeout", b"grpc-encoding"}
     | {b"grpc-accept-encoding", b"grpc-status", b"grpc-message", b"grpc-message-type"}
 )
-_SENT_BY_US = _RESERVED - {b"grpc-status", b"grpc-message"}
 
 
 def decode(fields: Sequence[Field]) -> Metadata:
@@ -65,7 +64,7 @@ def encode(pairs: Iterable[tuple[str, str | bytes]]) -> list[Field]:
         if _NAME(name) is None:
             raise ValueError(f"metadata names have letters, digits and _ . -; got {key!r}")
         field_name = name.encode("ascii")
-        if field_name in _SENT_BY_US:
+        if field_name in _RESERVED:
             raise ValueError(f"the metadata {key!r} is gRPC's own")
         if name.endswith("-bin"):
             data = value.encode() if isinstance(value, str) else value
