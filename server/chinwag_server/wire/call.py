@@ -294,36 +294,41 @@ class Call:
         if partial is None:
             partial = self._partial = bytearray()
         partial += data
-        at = 0
-        while not self.over and len(partial) - at >= PREFIX_BYTES:
-            size = int.from_bytes(partial[at + 1 : at + PREFIX_BYTES], "big")
-            if partial[at] > 1:
+        whole = False
+        while not self.over and len(partial) >= PREFIX_BYTES:
+            size = int.from_bytes(partial[1:PREFIX_BYTES], "big")
+            if partial[0] > 1:
                 raise CallError(Code.INTERNAL, "a message begins with a flag of 0 or 1")
             if size > self._limit:
                 raise CallError(
                     Code.RESOURCE_EXHAUSTED,
                     f"a message has at most {self._limit} bytes, got {size}",
                 )
-            end = at + PREFIX_BYTES + size
+            end = PREFIX_BYTES + size
             if len(partial) < end:
                 break
-            message = bytes(memoryview(partial)[at + PREFIX_BYTES : end])
-            if partial[at]:
-                message = compression.decompress(self._encoding, message, self._limit)
-            opened = min(self._opened, end - at)
+            compressed = partial[0]
+            message = bytes(memoryview(partial)[PREFIX_BYTES:end])
+            # Gone before anybody is told: whoever finishes the call gives back what is left here.
+            del partial[:end]
+            opened = min(self._opened, end)
             self._opened -= opened
-            self._deliver(message, end - at, end - at - opened)
-            at = end
+            if compressed:
+                try:
+                    message = compression.decompress(self._encoding, message, self._limit)
+                except CallError:
+                    self.stream.connection.consume(end)
+                    raise
+            self._deliver(message, end, end - opened)
+            whole = True
         if self.over:
-            self.stream.connection.consume(len(partial) - at)
             return
-        del partial[:at]
         if not partial:
             self._partial = None
             self._since = 0.0
             return
         connection = self.stream.connection
-        if at or not self._since:
+        if whole or not self._since:
             self._since = connection.now()
         if len(partial) > _LARGE and connection.recv_left * 4 < connection.limits.connection_window:
             raise CallError(Code.RESOURCE_EXHAUSTED, "too many unfinished messages: send fewer")

@@ -14,7 +14,7 @@ from chinwag_server.wire.compression import compress, decompress
 from chinwag_server.wire.errors import ErrorCode
 from chinwag_server.wire.limits import Limits
 from chinwag_server.wire.status import CallError, Code, percent_decode, percent_encode
-from tests.wire.core.peer import Peer, message
+from tests.wire.core.peer import Peer, Recorder, message
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.lists(st.integers(1, 200)))
@@ -194,3 +194,25 @@ def test_every_reset_has_a_status() -> None:
         peer = Peer().greet().request(1)
         peer.frame(frames.RST_STREAM, 0, 1, int(code).to_bytes(4, "big"))
         assert peer.calls[0].gone_by is not None
+
+
+def test_a_bad_message_behind_good_ones_gives_their_window_back_once() -> None:
+    peer = Peer().greet().request(1).data(1, message(b"good") * 3 + b"\x07bad" + bytes(20))
+    assert peer.calls[0].messages == [b"good"] * 3
+    assert peer.calls[0].errors
+    assert peer.connection.recv_left == peer.connection.limits.connection_window
+
+
+def test_a_call_that_is_finished_by_its_first_message() -> None:
+    class Finishing(Recorder):
+        def message(self, data: bytes) -> None:
+            super().message(data)
+            self.call.finish()
+
+    peer = Peer().greet().request(1)
+    call = peer.calls[0].call
+    finishing = Finishing(call)
+    call.receiver = finishing
+    peer.data(1, message(b"first") + message(b"second") + b"\0\0")
+    assert finishing.messages == [b"first"]
+    assert peer.connection.recv_left == peer.connection.limits.connection_window
