@@ -13,6 +13,8 @@ from chinwag_server.rpc.pushed import Sink
 
 # Clients refuse messages of over 4 MiB; 64 to 256 KiB is where a larger frame stops paying.
 FRAME_BYTES = 128 << 10
+# So much is made ready for a device that is catching up: it is a copy for this device alone.
+ENOUGH_BYTES = 256 << 10
 MAX_LINGER_S = 0.02
 
 
@@ -118,7 +120,11 @@ class Outbox:
     @property
     def half_full(self) -> bool:
         """Whether a producer that can wait should."""
-        return self.size * 2 > self._max_bytes or len(self.pieces) * 2 > self._max_pieces
+        return (
+            self.size > ENOUGH_BYTES
+            or self.size * 2 > self._max_bytes
+            or len(self.pieces) * 2 > self._max_pieces
+        )
 
     def add(self, piece: bytes) -> None:
         """Queues a piece and has it flushed soon."""

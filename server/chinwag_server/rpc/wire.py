@@ -83,6 +83,7 @@ class WireServer:
         if method is None:
             refusal = Refusal("NOT_IMPLEMENTED", "this server has no such method")
             _fail(call, CallFailed(refusal.status(), head_of(call).request_id))
+            call.stream.connection.charge_reset()
         elif method.pushed:
             _Pushed(call, method, self._middleware)
         elif method.request_streaming or method.response_streaming:

@@ -185,6 +185,13 @@ class Call:
             return
         if not self._headers_sent:
             self.send_headers()
+        connection = self.stream.connection
+        if connection.pending_bytes > connection.limits.pending_bytes:
+            # Whoever asks for much and reads nothing.
+            self.receiver.refused(
+                CallError(Code.RESOURCE_EXHAUSTED, "too many answers wait to be read: read them")
+            )
+            return
         flag = 0
         if self._compress is not None and not plain and len(data) >= _MIN_COMPRESSED:
             data, flag = compression.compress(self._compress, data), 1

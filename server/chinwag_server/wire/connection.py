@@ -23,7 +23,7 @@ from chinwag_server.wire.stream import Stream
 PRICES: Final = {
     frames.DATA: 4,  # an empty one
     frames.PRIORITY: 2,
-    frames.SETTINGS: 40,
+    frames.SETTINGS: 40,  # and as much for each value in it
     frames.PING: 10,
     frames.WINDOW_UPDATE: 1,
     frames.GOAWAY: 40,
@@ -34,6 +34,13 @@ _UNKNOWN_PRICE: Final = 4
 _EARNED: Final = 12
 # Less is what a tiny window makes of a response.
 _EARNING_BYTES: Final = 16
+
+# How many frames of a connection are handled before others have their turn, and for how many a
+# request counts.
+_TURN: Final = 200
+_HEADERS_TURN: Final = 60
+# What may lie ready for the socket before responses wait in their streams.
+_MAX_OUT: Final = 128 << 10
 
 # Sent with the first GOAWAY of a shutdown: when it comes back, the peer has read the GOAWAY.
 _FAREWELL: Final = b"farewell"
@@ -62,6 +69,10 @@ class Connection:
         closed: Nothing more is read; after the output has been written the socket is closed.
         fault: Why the connection was ended, if the peer broke a rule.
         paused: The socket takes no more bytes for now; see `pause`.
+        more: Not all that came was looked at, so that other connections have their turn: call
+            `receive` again, with nothing new.
+        blocked: Streams that wait to send; queue: those of them whose own window is open.
+        pending_bytes: Of responses that wait.
         streams: The open ones by id.
         peer: The client's address, for the application.
     """
@@ -82,6 +93,7 @@ class Connection:
         "_last_allowed",
         "_need",
         "_out",
+        "_out_bytes",
         "_pinged_at",
         "_prefix",
         "_ready",
@@ -98,9 +110,12 @@ class Connection:
         "initial_window",
         "limits",
         "max_frame_size",
+        "more",
         "now",
         "paused",
         "peer",
+        "pending_bytes",
+        "queue",
         "recv_window",
         "send_window",
         "streams",
@@ -122,9 +137,12 @@ class Connection:
         self.closed = False
         self.fault: ConnectionFault | None = None
         self.paused = False
+        self.more = False
+        self.pending_bytes = 0
         self.peer = ""
         self.streams: dict[int, Stream] = {}
         self.blocked: dict[Stream, None] = {}
+        self.queue: dict[Stream, None] = {}
         self.send_window = frames.DEFAULT_WINDOW
         self.recv_window = self.limits.connection_window
         self.initial_window = frames.DEFAULT_WINDOW
@@ -132,6 +150,7 @@ class Connection:
         self._application = application
         self._wake = wake
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._buffer = bytearray()
         # Since when a frame or a header block is not whole; 0: none is.
         self._waiting_since = 0.0
@@ -162,6 +181,7 @@ class Connection:
         """Takes bytes from the peer. Never raises for what they are."""
         if self.closed:
             return
+        self.more = False
         self._heard_at = self.now()
         self._pinged_at = 0.0
         buffer = self._buffer
@@ -191,7 +211,12 @@ class Connection:
                 return 0
             at = self._begin(data)
         unpack, most, kinds = frames.unpack_head, frames.DEFAULT_FRAME_SIZE, _ON_FRAME
+        turn = _TURN
         while end - at >= frames.HEAD_BYTES:
+            if turn <= 0:
+                self.more = True
+                self._need = 0
+                return at
             high, low, kind, flags, stream_id = unpack(data, at)
             size = high << 8 | low
             if size > most:
@@ -205,6 +230,7 @@ class Connection:
             at = start + size
             payload = data[start:at]
             stream_id &= frames.MAX_STREAM_ID
+            turn -= _HEADERS_TURN if kind == frames.HEADERS else 1
             try:
                 if self._block_head is not None and kind != frames.CONTINUATION:
                     raise ConnectionFault(
@@ -274,11 +300,12 @@ class Connection:
                     stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not content-length long"
                 )
         stream.remote_closed = end
-        if payload:
+        if len(payload) >= _EARNING_BYTES:
             self._data_frames += 1
-            stream.handler.data(payload)
         elif not end:
-            self._charge(PRICES[frames.DATA])
+            self._charge(PRICES[frames.DATA] if not payload else 1)
+        if payload:
+            stream.handler.data(payload)
         if end and stream_id in self.streams:
             stream.handler.ended()
 
@@ -387,7 +414,7 @@ class Connection:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
         self._must_be_known(stream_id, "RST_STREAM")
-        self._charge_reset()
+        self.charge_reset()
         stream = self.streams.get(stream_id)
         if stream is not None:
             code = int.from_bytes(payload, "big")
@@ -397,14 +424,15 @@ class Connection:
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS is of the connection")
-        if flags & frames.ACK:
-            if payload:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an ACK has no payload")
-            return
+        if flags & frames.ACK and payload:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an ACK has no payload")
         if len(payload) % 6:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a setting has 6 bytes")
+        # Each may change the window of every stream.
+        self._charge(PRICES[frames.SETTINGS] * (1 + len(payload) // 6))
+        if flags & frames.ACK:
+            return
         self._settings_seen = True
-        self._charge(PRICES[frames.SETTINGS])
         for key, value in frames.read_settings(payload):
             self._set(key, value)
         self.write(frames.SETTINGS_ACK)
@@ -420,6 +448,9 @@ class Connection:
                 stream.send_window += change
                 if stream.send_window > frames.MAX_WINDOW:
                     raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the window is too large")
+            for stream in self.blocked:
+                if stream.send_window > 0:
+                    self.queue[stream] = None
         elif key == frames.MAX_FRAME_SIZE:
             if not frames.DEFAULT_FRAME_SIZE <= value <= frames.LARGEST_FRAME_SIZE:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"no frame size: {value}")
@@ -438,11 +469,11 @@ class Connection:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING is of the connection")
         if len(payload) != 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING has 8 bytes")
+        self._charge(PRICES[frames.PING])
         if flags & frames.ACK:
             if payload == _FAREWELL and self._farewell:
                 self._leave()
             return
-        self._charge(PRICES[frames.PING])
         self.write(frames.ping(payload, ack=True))
 
     def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
@@ -464,7 +495,7 @@ class Connection:
             self.send_window += increment
             if self.send_window > frames.MAX_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the window is too large")
-            if self.blocked:
+            if self.queue:
                 self.drain()
             return
         stream = self.streams.get(stream_id)
@@ -512,7 +543,13 @@ class Connection:
         if not budget.spend(price, self._heard_at):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
 
-    def _charge_reset(self) -> None:
+    def charge_reset(self) -> None:
+        """Counts something of which honest peers do little: a stream that was reset, a request
+        that nothing here answers.
+
+        Raises:
+            ConnectionFault: It was too much.
+        """
         resets = self._resets
         if resets is None:
             limits = self.limits
@@ -528,7 +565,7 @@ class Connection:
         if stream is not None:
             stream.close()
             stream.handler.reset(fault.code)
-        self._charge_reset()
+        self.charge_reset()
 
     # --- bytes out ---
 
@@ -544,6 +581,7 @@ class Connection:
         self.send_window -= size
         if size >= _EARNING_BYTES:
             self._data_frames += 1
+        self._out_bytes += size
         out = self._out
         if not out:
             self._wake()
@@ -574,7 +612,13 @@ class Connection:
         if not out:
             return b""
         self._out = []
+        self._out_bytes = 0
         return out[0] if len(out) == 1 else b"".join(out)
+
+    @property
+    def full(self) -> bool:
+        """Whether responses have to wait for the socket."""
+        return self.paused or self._out_bytes > _MAX_OUT
 
     def pause(self) -> None:
         """The socket takes no more: responses wait in their streams."""
@@ -586,20 +630,25 @@ class Connection:
         self.drain()
 
     def drain(self, stream: Stream | None = None) -> None:
-        """Sends what waits as far as windows allow: of one stream, or of all in turn."""
+        """Sends what waits as far as windows and the socket allow: of a stream whose window was
+        opened, or of all in turn, a frame each."""
         if stream is not None:
             while stream.send_some():
                 pass
             if stream.unblock():
                 stream.handler.writable()
+            elif stream in self.blocked and stream.send_window > 0:
+                self.queue[stream] = None
             return
-        moved = True
-        while moved and self.blocked and self.send_window > 0 and not self.paused:
-            moved = False
-            for one in tuple(self.blocked):
-                moved = one.send_some() or moved
-                if one.unblock():
-                    one.handler.writable()
+        queue = self.queue
+        while queue and self.send_window > 0 and not self.full:
+            one = next(iter(queue))
+            del queue[one]
+            one.send_some()
+            if one.unblock():
+                one.handler.writable()
+            elif one in self.blocked and one.send_window > 0:
+                queue[one] = None
 
     def consume(self, size: int) -> None:
         """So many received bytes are not kept any more: opens the connection's window."""
@@ -620,6 +669,7 @@ class Connection:
         """A stream has ended on both sides."""
         if self.streams.pop(stream.id, None) is not None:
             self.blocked.pop(stream, None)
+            self.queue.pop(stream, None)
             if not self.streams and self._last_allowed != frames.MAX_STREAM_ID:
                 self.closed = True
 
@@ -660,6 +710,7 @@ class Connection:
         streams = tuple(self.streams.values())
         self.streams.clear()
         self.blocked.clear()
+        self.queue.clear()
         for stream in streams:
             stream.close()
             stream.handler.reset(ErrorCode.CANCEL)

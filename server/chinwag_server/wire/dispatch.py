@@ -45,6 +45,7 @@ class Dispatch:
         status = _http_status(request)
         if status:
             stream.handler = _NotGrpc(stream, status)
+            stream.connection.charge_reset()
             return
         call = Call(stream, request)
         stream.handler = call

@@ -26,6 +26,8 @@ class Limits:
         message_s: From the first byte of a message to its last.
         stall_s: How long a response may wait for a window without any progress, or a connection
             for somebody who reads its bytes; then the stream, or the connection, is ended.
+        pending_bytes: Of responses of one connection that wait for a reader; a call that would
+            add to more is refused.
         keepalive_s: A silent connection is sent a PING so often; keepalive_timeout_s: and is
             ended if nothing comes for so long after it.
         age_s: A connection is told to go away after that, give or take a tenth (so that clients
@@ -34,7 +36,7 @@ class Limits:
             empty DATA, unknown ones), each at its price in `connection.PRICES`; each frame that
             carries data earns some. More is a flood.
         resets_burst, resets_per_second: Streams that the peer resets or that are reset for what
-            it did.
+            it did, and requests that nothing here answers.
     """
 
     connections: int = 50_000
@@ -48,6 +50,7 @@ class Limits:
     frame_s: float = 20.0
     message_s: float = 120.0
     stall_s: float = 30.0
+    pending_bytes: int = 8 << 20
     keepalive_s: float = 30.0
     keepalive_timeout_s: float = 10.0
     age_s: float = 0.0
@@ -72,6 +75,7 @@ class Limits:
             self,
             concurrent_streams=max(100_000, self.concurrent_streams),
             connection_window=max(512 << 20, self.connection_window),
+            pending_bytes=max(256 << 20, self.pending_bytes),
             burst=unbounded,
             resets_burst=unbounded,
         )

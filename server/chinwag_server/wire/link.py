@@ -105,6 +105,22 @@ class Link(asyncio.Protocol):
         connection.receive(data)
         if connection.closed:
             self.flush()
+        elif connection.more:
+            self._transport.pause_reading()
+            self._listener.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Handles what a turn has left."""
+        connection = self.connection
+        if connection is None:
+            return
+        connection.receive(b"")
+        if connection.closed:
+            self.flush()
+        if connection.more:
+            self._listener.loop.call_soon(self._go_on)
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         return False  # a client that closes its half has gone
@@ -142,6 +158,8 @@ class Link(asyncio.Protocol):
                 return
         if connection.closed:
             self._close(connection)
+        elif connection.queue:
+            connection.drain()  # there is room again
 
     def _close(self, connection: Connection) -> None:
         transport = self._transport

@@ -78,6 +78,7 @@ class Server:
         method = self._methods.get(call.path)
         if method is None:
             call.finish(Code.UNIMPLEMENTED, f"there is no method {call.path}")
+            call.stream.connection.charge_reset()
         else:
             method.open(call, self._middleware)
 

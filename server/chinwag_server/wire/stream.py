@@ -89,16 +89,18 @@ class Stream:
         if self._pending or self._end is not None or self.local_closed:
             return 0
         window = min(self.send_window, connection.send_window)
-        if window > 0 and not connection.paused:
+        if window > 0 and not connection.full:
             return window
         self._block()
         return 0
 
     def _block(self) -> None:
-        blocked = self.connection.blocked
-        if self not in blocked:
-            blocked[self] = None
-            self._progress_at = self.connection.now()
+        connection = self.connection
+        if self not in connection.blocked:
+            connection.blocked[self] = None
+            self._progress_at = connection.now()
+        if self.send_window > 0:
+            connection.queue[self] = None
 
     def send_headers(self, block: bytes, *, end: bool = False) -> None:
         """Sends a response's header block, or its trailers with `end`, after what waits."""
@@ -119,7 +121,7 @@ class Stream:
             size > self.send_window
             or size > connection.send_window
             or size > connection.max_frame_size
-            or connection.paused
+            or connection.full
             or self._pending
             or self._end is not None
         ):
@@ -136,7 +138,7 @@ class Stream:
             size <= self.send_window
             and size <= connection.send_window
             and size <= connection.max_frame_size
-            and not connection.paused
+            and not connection.full
             and not self._pending
             and self._end is None
             and not self.local_closed
@@ -152,6 +154,7 @@ class Stream:
             self._pending = deque()
         self._pending.append(data)
         self.pending_bytes += size
+        connection.pending_bytes += size
         if end:
             self._end = b""
         self._block()
@@ -161,7 +164,7 @@ class Stream:
     def send_some(self) -> bool:
         """Sends one frame of what waits; whether it could."""
         pending, connection = self._pending, self.connection
-        if not pending or connection.paused:
+        if not pending or connection.full:
             return False
         data = pending[0]
         most = min(self.send_window, connection.send_window, connection.max_frame_size)
@@ -175,6 +178,7 @@ class Stream:
         size = len(part)
         self.send_window -= size
         self.pending_bytes -= size
+        connection.pending_bytes -= size
         self._progress_at = connection.now()
         last = not pending and self._end == b""
         connection.send_data(self.id, bytes(part), size, last)
@@ -191,11 +195,12 @@ class Stream:
     def unblock(self) -> bool:
         """Takes the stream off those that wait, if it has room; whether it has."""
         connection = self.connection
-        if self._pending or connection.paused or self.local_closed:
+        if self._pending or connection.full or self.local_closed:
             return False
         if min(self.send_window, connection.send_window) <= 0:
             return False
         connection.blocked.pop(self, None)
+        connection.queue.pop(self, None)
         return True
 
     def reset(self, code: ErrorCode) -> None:
@@ -215,6 +220,7 @@ class Stream:
         """Forgets all that waits, and has the connection forget the stream."""
         self.local_closed = self.remote_closed = True
         self._pending = None
+        self.connection.pending_bytes -= self.pending_bytes
         self.pending_bytes = 0
         self.connection.forget(self)
 

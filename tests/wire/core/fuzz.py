@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 MAX_INPUT = 4096
@@ -21,7 +22,7 @@ MAX_INPUT = 4096
 
 def guided(seconds: int, corpus: Path, keep: Path) -> None:
     """Runs atheris; it ends the process, with 0 if it found nothing."""
-    import atheris
+    atheris: Any = importlib.import_module("atheris")
 
     with atheris.instrument_imports(include=["chinwag_server.wire"]):
         from tests.wire.core import target

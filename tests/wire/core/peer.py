@@ -115,6 +115,8 @@ class Peer:
     def send(self, data: bytes) -> Peer:
         """Bytes to the server."""
         self.connection.receive(data)
+        while self.connection.more:
+            self.connection.receive(b"")
         self.frames += read_frames(self.connection.take_output())
         return self
 

@@ -70,6 +70,8 @@ def run(data: bytes) -> None:
             connection.receive(frames.head(len(whole), frames.DATA, 0, 1) + whole)
         else:
             connection.receive(piece)
+        while connection.more:
+            connection.receive(b"")
         if choice & 128 and peer.calls:
             _act(peer.calls[choice % len(peer.calls)], choice)
         if choice & 16:
