@@ -98,9 +98,10 @@ class Call:
         self._compress: bytes | None = None
         self._headers_sent = False
         self._limit = stream.connection.limits.message_bytes
-        # Messages that the receiver does not want yet: (message, bytes on the connection, of
-        # which the stream's window is still closed for so many).
-        self._inbox: deque[tuple[bytes, int, int]] | None = None
+        # Messages that the receiver does not want yet, as they came: (message, whether it is
+        # compressed, bytes on the connection, of which the stream's window is still closed for so
+        # many).
+        self._inbox: deque[tuple[bytes, int, int, int]] | None = None
         self._held = False
         self._ended = False
         self._partial: bytearray | None = None
@@ -137,7 +138,7 @@ class Call:
         if not compression.is_known(self._encoding):
             raise CallError(
                 Code.UNIMPLEMENTED,
-                f"messages may be {compression.ACCEPTED.decode()}, not {self._encoding.decode()}",
+                f"messages may be {compression.ACCEPTED.decode()}, not {self._encoding!r}",
             )
 
     # --- sending ---
@@ -234,7 +235,7 @@ class Call:
 
     def _close(self) -> None:
         self.over = True
-        kept = sum(size for _, size, _ in self._inbox or ())
+        kept = sum(size for _, _, size, _ in self._inbox or ())
         if self._partial:
             kept += len(self._partial)
         if kept:
@@ -252,10 +253,10 @@ class Call:
         self._held = False
         inbox = self._inbox
         while inbox and not self._held and not self.over:
-            message, size, unopened = inbox.popleft()
-            self.stream.open_window(unopened)
-            self.stream.connection.consume(size)
-            self.receiver.message(message)
+            try:
+                self._hand_over(*inbox.popleft())
+            except CallError as error:
+                self.receiver.refused(error)
         if self._held or self.over:
             return
         self._inbox = None
@@ -320,13 +321,7 @@ class Call:
             del partial[:end]
             opened = min(self._opened, end)
             self._opened -= opened
-            if compressed:
-                try:
-                    message = compression.decompress(self._encoding, message, self._limit)
-                except CallError:
-                    self.stream.connection.consume(end)
-                    raise
-            self._deliver(message, end, end - opened)
+            self._deliver(message, compressed, end, end - opened)
             whole = True
         if self.over:
             return
@@ -348,14 +343,21 @@ class Call:
         self.stream.open_window(len(self._partial) - self._opened)
         self._opened = len(self._partial)
 
-    def _deliver(self, message: bytes, size: int, unopened: int) -> None:
+    def _deliver(self, message: bytes, compressed: int, size: int, unopened: int) -> None:
         if self._held or self._inbox:
             if self._inbox is None:
                 self._inbox = deque()
-            self._inbox.append((message, size, unopened))
-            return
+            self._inbox.append((message, compressed, size, unopened))
+        else:
+            self._hand_over(message, compressed, size, unopened)
+
+    def _hand_over(self, message: bytes, compressed: int, size: int, unopened: int) -> None:
+        """Gives a message to the receiver, and its bytes back to the windows. It is inflated no
+        sooner: what is kept counts as it came."""
         self.stream.open_window(unopened)
         self.stream.connection.consume(size)
+        if compressed:
+            message = compression.decompress(self._encoding, message, self._limit)
         self.receiver.message(message)
 
     def ended(self) -> None:
@@ -382,7 +384,10 @@ class Call:
 
     def tick(self, now: float) -> None:
         """About a second has passed: `StreamHandler.tick`."""
-        if self._since and not self.over:
+        if self._held:
+            # The client may not be able to send: its time begins anew.
+            self._since = now if self._since else 0.0
+        elif self._since and not self.over:
             limit_s = self.stream.connection.limits.message_s
             if now - self._since > limit_s:
                 self._since = 0.0

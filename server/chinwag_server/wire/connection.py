@@ -513,6 +513,8 @@ class Connection:
     # --- rules ---
 
     def _must_be_known(self, stream_id: int, what: str) -> None:
+        if self._last_allowed < stream_id:
+            return  # of a request that came after our GOAWAY
         if not stream_id or not stream_id & 1 or stream_id > self._highest:
             raise ConnectionFault(
                 ErrorCode.PROTOCOL_ERROR, f"{what} on stream {stream_id}, which is not open"
@@ -730,6 +732,8 @@ class Connection:
             return
         if self._farewell and now - self._farewell > limits.keepalive_timeout_s:
             self._leave()
+            if not self.streams:
+                return  # that was all
         if self._pinged_at:
             if now - self._pinged_at > limits.keepalive_timeout_s:
                 self.fault = ConnectionFault(ErrorCode.NO_ERROR, "the peer is gone")

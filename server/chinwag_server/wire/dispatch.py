@@ -44,7 +44,7 @@ class Dispatch:
         """A request has come."""
         status = _http_status(request)
         if status:
-            stream.handler = _NotGrpc(stream, status)
+            stream.handler = _NotGrpc(stream, status, bodiless=request.method == b"HEAD")
             stream.connection.charge_reset()
             return
         call = Call(stream, request)
@@ -77,9 +77,10 @@ def _http_status(request: Request) -> int:
 class _NotGrpc:
     """Answers when the request is whole; its body goes nowhere."""
 
-    def __init__(self, stream: Stream, status: int) -> None:
+    def __init__(self, stream: Stream, status: int, *, bodiless: bool) -> None:
         self._stream = stream
         self._status = status
+        self._bodiless = bodiless
         self._since = stream.connection.now()
 
     def data(self, data: bytes) -> None:
@@ -90,8 +91,9 @@ class _NotGrpc:
         block = headers.encode_status(self._status) + headers.encode(
             [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_HINT))]
         )
-        stream.send_headers(block)
-        stream.send_data(_HINT, end=True)
+        stream.send_headers(block, end=self._bodiless)
+        if not self._bodiless:
+            stream.send_data(_HINT, end=True)
 
     def reset(self, code: ErrorCode) -> None:
         pass

@@ -94,7 +94,8 @@ def read_request(stream_id: int, fields: Fields) -> Request:
             continue
         _check_field(stream_id, name, value)
         if name == b"content-length":
-            if not value.isdigit() or length not in (-1, int(value)):
+            # 18 digits are more than anybody sends, and no more than a number may have.
+            if not value.isdigit() or len(value) > 18 or length not in (-1, int(value)):
                 raise _malformed(stream_id, "a content-length that is none")
             length = int(value)
         rest.append((name, value))

@@ -112,6 +112,10 @@ class Peer:
         self.calls.append(recorder)
         self.opened(recorder)
 
+    def is_open(self) -> bool:
+        """Whether the server still reads."""
+        return not self.connection.closed
+
     def send(self, data: bytes) -> Peer:
         """Bytes to the server."""
         self.connection.receive(data)

@@ -1,28 +1,34 @@
-"""What is fuzzed: bytes to a connection, with an application that does all it may."""
+"""What is fuzzed: bytes to a connection, with an application that does all it may.
+
+An input's first byte says what the others are: `GRPC`, and they are a conversation in sound
+frames (`grpc_target`); else they are the bytes themselves, in pieces.
+"""
 
 from __future__ import annotations
 
 from chinwag_server.wire import frames
 from chinwag_server.wire.limits import Limits
+from tests.wire.core import grpc_target, invariants
 from tests.wire.core.peer import Peer, Recorder, message, read_frames
+
+GRPC = 0xFF
 
 LIMITS = Limits(
     concurrent_streams=8,
     stream_window=2_000,
     connection_window=70_000,
     message_bytes=4_000,
-    header_list_bytes=1_000,
+    header_list_bytes=2_000,
+    pending_bytes=50_000,
     burst=300,
     resets_burst=20,
 )
-# What a connection may keep of what it was sent, and have ready to send, for one piece of input.
-MAX_KEPT = 200_000
 
 
-def _act(recorder: Recorder, choice: int) -> None:
+def act(recorder: Recorder, choice: int) -> None:
     """Something that an application does with a call."""
     call = recorder.call
-    match choice % 8:
+    match choice % 10:
         case 0:
             call.send(b"answer")
         case 1:
@@ -37,29 +43,42 @@ def _act(recorder: Recorder, choice: int) -> None:
             call.release()
         case 6:
             call.offer(b"to many")
-        case _:
+        case 7:
             call.cancel()
+        case 8:
+            call.room()
+        case _:
+            call.send(bytes(9_000))
 
 
 def run(data: bytes) -> None:
-    """One input. Its first byte says how: with the preface already said or not, trusted or not,
-    behind proper frame heads or not; then pieces, each with what happens after it.
+    """One input.
 
     Raises:
         AssertionError: Something that must hold does not; any other error is one of the core's.
     """
     if not data:
         return
-    mode, rest = data[0], data[1:]
+    if data[0] == GRPC:
+        grpc_target.run(data[1:])
+    else:
+        _run_bytes(data[0], data[1:])
+
+
+def _run_bytes(mode: int, rest: bytes) -> None:
+    """The mode says how: with the preface already said or not, trusted or not, behind proper
+    frame heads or not; then pieces, each with what happens after it."""
     peer = Peer(LIMITS, trusted=bool(mode & 1))
     connection = peer.connection
+    output = invariants.Output()
     if mode & 2:
         connection.receive(frames.PREFACE + frames.settings({}))
     if mode & 4:
-        peer.opened = lambda recorder: _act(recorder, mode >> 4)
+        peer.opened = lambda recorder: act(recorder, mode >> 4)
     if mode & 8:
         # A call with a sound head, so that what follows reaches the layer of messages.
         peer.request(1, ("grpc-encoding", "gzip"))
+        output.check(peer.take())
     while rest:
         size, choice = rest[0] + 1, rest[1] if len(rest) > 1 else 0
         piece, rest = rest[2 : 2 + size], rest[2 + size :]
@@ -71,38 +90,46 @@ def run(data: bytes) -> None:
         else:
             connection.receive(piece)
         while connection.more:
+            invariants.check(connection)
             connection.receive(b"")
-        if choice & 128 and peer.calls:
-            _act(peer.calls[choice % len(peer.calls)], choice)
-        if choice & 16:
-            connection.pause()
-            connection.resume()
-        if choice == 7:
-            peer.now += 5
-            connection.tick()
-        if choice == 9:
-            connection.shutdown()
-        _check(peer)
+        _happen(peer, choice)
+        _check(peer, output, take=choice & 0x18 != 0x18)
+    _check(peer, output, take=True)
     connection.lost()
     assert connection.closed
     assert not connection.streams
+    assert not connection.pending_bytes
     for recorder in peer.calls:
         assert recorder.call.over
 
 
-def _check(peer: Peer) -> None:
+def _happen(peer: Peer, choice: int) -> None:
     connection = peer.connection
-    out = connection.take_output()
-    assert len(out) <= MAX_KEPT
-    read_frames(out)
+    if choice & 128 and peer.calls:
+        act(peer.calls[choice % len(peer.calls)], choice)
+    if choice & 16:
+        connection.pause()
+    elif connection.paused:
+        connection.resume()
+    if choice & 15 == 7:
+        peer.now += 5
+        connection.tick()
+    if choice == 9:
+        connection.shutdown()
+
+
+def _check(peer: Peer, output: invariants.Output, *, take: bool) -> None:
+    connection = peer.connection
+    invariants.check(connection)
+    assert sum(map(len, connection._out)) <= invariants.MAX_OUT
+    if not take and not connection.closed:
+        return
+    output.check(read_frames(connection.take_output()))
+    connection.drain()
+    output.check(read_frames(connection.take_output()))
     if connection.closed:
         connection.receive(frames.ping(bytes(8)))
+        connection.tick()
+        connection.shutdown()
         assert not connection.take_output(), "a closed connection says nothing"
-        return
-    limits = connection.limits
-    assert len(connection.streams) <= limits.concurrent_streams
-    assert connection.recv_window >= 0
-    assert connection.recv_left <= limits.connection_window
-    for stream in connection.streams.values():
-        assert stream.send_window <= frames.MAX_WINDOW
-        assert stream.pending_bytes <= MAX_KEPT
+        assert connection.closed

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import zlib
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chinwag_server.wire import frames, metadata
-from chinwag_server.wire.compression import compress, decompress
+from chinwag_server.wire import frames
+from chinwag_server.wire.compression import compress
 from chinwag_server.wire.errors import ErrorCode
 from chinwag_server.wire.limits import Limits
-from chinwag_server.wire.status import CallError, Code, percent_decode, percent_encode
-from tests.wire.core.peer import Peer, Recorder, message
+from chinwag_server.wire.status import Code, percent_decode
+from tests.wire.core.peer import HEAD, Peer, Recorder, message
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.lists(st.integers(1, 200)))
@@ -72,27 +72,6 @@ def test_what_the_client_does_not_take_is_not_sent() -> None:
     assert not peer.calls[0].call.compress("gzip")
 
 
-def test_a_bomb_is_not_inflated() -> None:
-    bomb = zlib.compress(bytes(100 << 20))
-    with pytest.raises(CallError) as refused:
-        decompress(b"deflate", bomb, 4 << 20)
-    assert refused.value.code == Code.RESOURCE_EXHAUSTED
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"no", gzip.compress(b"cut")[:-3], gzip.compress(b"a") + b"b"]
-)
-def test_broken_gzip(data: bytes) -> None:
-    with pytest.raises(CallError) as refused:
-        decompress(b"gzip", data, 1000)
-    assert refused.value.code == Code.INTERNAL
-
-
-@given(st.binary(max_size=2000), st.sampled_from([b"gzip", b"deflate"]))
-def test_compression_both_ways(data: bytes, encoding: bytes) -> None:
-    assert decompress(encoding, compress(encoding, data), 2000) == data
-
-
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -144,13 +123,9 @@ def test_bad_heads(field: tuple[str, str], code: Code) -> None:
     assert peer.headers(head)["grpc-status"] == str(int(code))
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("1H", 3600), ("2M", 120), ("3S", 3), ("4m", 4e-3), ("5u", 5e-6), ("6n", 6e-9)],
-)
-def test_timeouts(text: str, seconds: float) -> None:
-    peer = Peer().greet().request(1, ("grpc-timeout", text))
-    assert peer.calls[0].call.timeout_s == pytest.approx(seconds)
+def test_a_timeout() -> None:
+    peer = Peer().greet().request(1, ("grpc-timeout", "4m")).request(3)
+    assert [recorder.call.timeout_s for recorder in peer.calls] == [pytest.approx(4e-3), None]
 
 
 def test_metadata_in() -> None:
@@ -164,21 +139,6 @@ def test_metadata_in() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "pair", [("Bad Name", "x"), ("a", "line\nbreak"), ("grpc-status", "0"), ("te", "trailers")]
-)
-def test_metadata_that_cannot_be_sent(pair: tuple[str, str]) -> None:
-    with pytest.raises(ValueError, match="metadata"):
-        metadata.encode([pair])
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_percent_encoding_both_ways(text: str) -> None:
-    encoded = percent_encode(text)
-    assert encoded.isascii()
-    assert percent_decode(encoded) == text
-
-
 @given(st.text(st.characters(codec="ascii"), max_size=20))
 def test_a_status_message_is_one_line(text: str) -> None:
     peer = Peer().greet().request(1, end=True)
@@ -187,13 +147,6 @@ def test_a_status_message_is_one_line(text: str) -> None:
     sent = peer.headers(head)
     assert sent["grpc-status"] == "10"
     assert percent_decode(sent.get("grpc-message", "").encode()) == text
-
-
-def test_every_reset_has_a_status() -> None:
-    for code in ErrorCode:
-        peer = Peer().greet().request(1)
-        peer.frame(frames.RST_STREAM, 0, 1, int(code).to_bytes(4, "big"))
-        assert peer.calls[0].gone_by is not None
 
 
 def test_a_bad_message_behind_good_ones_gives_their_window_back_once() -> None:
@@ -216,3 +169,279 @@ def test_a_call_that_is_finished_by_its_first_message() -> None:
     peer.data(1, message(b"first") + message(b"second") + b"\0\0")
     assert finishing.messages == [b"first"]
     assert peer.connection.recv_left == peer.connection.limits.connection_window
+
+
+# --- holding ---
+
+
+class Taking(Recorder):
+    """Takes one message at a time."""
+
+    def message(self, data: bytes) -> None:
+        super().message(data)
+        self.call.hold()
+
+
+class Eager(Recorder):
+    """Asks for the next message while it is given one."""
+
+    def message(self, data: bytes) -> None:
+        super().message(data)
+        self.call.hold()
+        self.call.release()
+
+
+def test_one_message_at_a_time_and_then_the_end() -> None:
+    peer = Peer().greet().request(1)
+    call = peer.calls[0].call
+    taking = Taking(call)
+    call.receiver = taking
+    peer.data(1, message(b"1") + message(b"2") + message(b"3"), end=True)
+    for number in (1, 2, 3):
+        assert len(taking.messages) == number
+        assert not taking.ended
+        call.release()
+    assert taking.messages == [b"1", b"2", b"3"]
+    assert taking.ended
+
+
+def test_asking_for_more_within_a_message_keeps_the_order() -> None:
+    peer = Peer().greet().request(1)
+    call = peer.calls[0].call
+    call.hold()
+    peer.data(1, b"".join(message(b"%d" % number) for number in range(50)), end=True)
+    eager = Eager(call)
+    call.receiver = eager
+    call.release()
+    assert eager.messages == [b"%d" % number for number in range(50)]
+    assert eager.ended
+
+
+def test_a_call_that_ends_while_messages_are_kept_gives_their_window_back() -> None:
+    for ending in ("finish", "cancel"):
+        peer = Peer().greet().request(1)
+        call = peer.calls[0].call
+        call.hold()
+        peer.data(1, message(bytes(500)) * 3 + message(bytes(500))[:77])
+        assert peer.connection.recv_left < peer.connection.limits.connection_window
+        getattr(call, ending)()
+        assert peer.connection.recv_left == peer.connection.limits.connection_window
+        call.release()
+        assert not peer.calls[0].messages
+
+
+def test_what_comes_after_the_status_is_thrown_away_and_counts_for_no_window() -> None:
+    peer = Peer(Limits(stream_window=1000, connection_window=70_000)).greet().request(1)
+    peer.calls[0].call.finish()
+    for _ in range(300):
+        peer.data(1, message(bytes(900)))
+    assert not peer.connection.closed
+    assert peer.connection.recv_left == 70_000
+    assert not peer.calls[0].messages
+
+
+def test_messages_that_are_kept_are_not_inflated_without_bound() -> None:
+    peer = Peer().greet().request(1, ("grpc-encoding", "gzip"))
+    peer.calls[0].call.hold()
+    bomb = message(gzip.compress(bytes(4 << 20)), 1)
+    tracemalloc.start()
+    try:
+        for _ in range(20):  # 80 KB on the wire
+            peer.data(1, bomb)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The window that bounds what a stream may keep, and one message that is being read.
+    assert kept < peer.connection.limits.stream_window + 2 * peer.connection.limits.message_bytes
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="an empty message counts 5 bytes, and is kept in 70"
+)
+def test_empty_messages_that_are_kept_cost_about_what_their_window_is() -> None:
+    peer = Peer().greet().request(1)
+    peer.calls[0].call.hold()
+    tracemalloc.start()
+    try:
+        sent = 0
+        while sent < 250_000:
+            peer.data(1, message(b"") * 3000)
+            sent += 15_000
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 4 * sent
+
+
+# --- time ---
+
+
+def test_time_does_not_run_for_a_client_that_may_not_send() -> None:
+    peer = Peer(Limits(stream_window=1000, keepalive_s=1e6)).greet().request(1)
+    peer.calls[0].call.hold()
+    # All of the window: the rest of the second message cannot be sent.
+    peer.data(1, message(bytes(900)) + message(bytes(500))[:95])
+    peer.pass_time(130)
+    assert not peer.calls[0].errors
+
+
+def test_a_whole_message_in_pieces_has_time_for_each_message() -> None:
+    limits = Limits(message_s=10, keepalive_s=1e6)
+    peer = Peer(limits).greet().request(1)
+    for _ in range(5):
+        peer.data(1, message(b"hello")[:4])
+        peer.pass_time(8)
+        peer.data(1, message(b"hello")[4:] + message(b"more")[:3])
+        peer.pass_time(8)
+        peer.data(1, message(b"more")[3:])
+    assert peer.calls[0].messages == [b"hello", b"more"] * 5
+    peer.data(1, message(b"hello")[:4])
+    peer.pass_time(5)
+    peer.data(1, message(b"hello")[4:6])
+    peer.pass_time(6)  # one byte more is no new message
+    assert [error.code for error in peer.calls[0].errors] == [Code.DEADLINE_EXCEEDED]
+
+
+def test_a_message_that_is_awaited_must_come() -> None:
+    peer = Peer(Limits(message_s=10, keepalive_s=1e6)).greet().request(1).request(3)
+    for recorder in peer.calls:
+        recorder.call.await_message()
+    peer.data(3, message(b"here"))
+    peer.pass_time(12)
+    assert [len(recorder.errors) for recorder in peer.calls] == [1, 0]
+
+
+# --- what may come ---
+
+
+def test_a_message_may_have_all_of_the_limit_and_no_more() -> None:
+    peer = Peer(Limits(message_bytes=100)).greet().request(1).request(3)
+    peer.data(1, message(bytes(100))).data(3, message(bytes(101)))
+    assert peer.calls[0].messages == [bytes(100)]
+    assert peer.calls[1].errors[0].code == Code.RESOURCE_EXHAUSTED
+
+
+def test_a_message_that_is_too_large_is_refused_by_its_head_alone() -> None:
+    peer = Peer().greet().request(1).data(1, b"\0\xff\xff\xff\xff")
+    assert peer.calls[0].errors[0].code == Code.RESOURCE_EXHAUSTED
+    (head,) = peer.took(frames.HEADERS)
+    assert "4294967295" in peer.headers(head)["grpc-message"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6])
+def test_a_head_in_two(size: int) -> None:
+    whole = message(b"hello")
+    peer = Peer().greet().request(1).data(1, whole[:size]).data(1, whole[size:], end=True)
+    assert peer.calls[0].messages == [b"hello"]
+    assert peer.calls[0].ended
+
+
+def test_plain_messages_among_compressed_ones() -> None:
+    peer = Peer().greet().request(1, ("grpc-encoding", "deflate"))
+    peer.data(1, message(b"plain") + message(compress(b"deflate", b"small"), 1) + message(b""))
+    assert peer.calls[0].messages == [b"plain", b"small", b""]
+
+
+@pytest.mark.parametrize("name", ["grpc-encoding", "grpc-accept-encoding", "grpc-timeout", "a"])
+@pytest.mark.parametrize("value", [b"\xff", b"\x80", b"\xc3"])
+def test_values_that_are_no_text(name: str, value: bytes) -> None:
+    peer = Peer().greet()
+    block = peer.encoder.encode([*HEAD, (name.encode(), value)])
+    peer.frame(frames.HEADERS, frames.END_HEADERS, 1, block)
+    assert not peer.connection.closed
+    if name != "grpc-accept-encoding":
+        assert not peer.calls
+
+
+# --- what is sent ---
+
+
+def test_the_order_of_a_response() -> None:
+    peer = Peer().greet().request(1, end=True)
+    call = peer.calls[0].call
+    call.send_headers((("a", "1"),))
+    call.send(b"hello")
+    call.finish(Code.NOT_FOUND, "no", (("b-bin", b"\0"),))
+    head, body, trailers = (frame for frame in peer.take() if frame.stream_id)
+    assert peer.headers(head) == {
+        ":status": "200",
+        "content-type": "application/grpc",
+        "grpc-accept-encoding": "identity,deflate,gzip",
+        "a": "1",
+    }
+    assert (body.kind, body.flags, body.payload) == (frames.DATA, 0, message(b"hello"))
+    assert trailers.flags == frames.END_STREAM | frames.END_HEADERS
+    assert peer.headers(trailers) == {"grpc-status": "5", "grpc-message": "no", "b-bin": "AA"}
+
+
+def test_a_status_alone_is_one_block() -> None:
+    peer = Peer().greet().request(1, end=True)
+    peer.calls[0].call.finish()
+    (only,) = (frame for frame in peer.take() if frame.stream_id)
+    assert only.flags == frames.END_STREAM | frames.END_HEADERS
+    assert peer.headers(only) == {
+        ":status": "200",
+        "content-type": "application/grpc",
+        "grpc-status": "0",
+    }
+
+
+def test_nothing_is_sent_of_a_call_that_is_over() -> None:
+    peer = Peer().greet().request(1, end=True)
+    call = peer.calls[0].call
+    call.finish()
+    peer.take()
+    call.send_headers()
+    call.send(b"late")
+    assert not call.offer(b"late")
+    call.finish(Code.ABORTED)
+    call.cancel()
+    assert call.room() == 0
+    assert not peer.take()
+
+
+def test_metadata_that_cannot_be_sent_leaves_the_call_as_it_was() -> None:
+    peer = Peer().greet().request(1, end=True)
+    call = peer.calls[0].call
+    peer.take()
+    for bad in (call.send_headers, lambda pairs: call.finish(0, "", pairs)):
+        with pytest.raises(ValueError, match="metadata"):
+            bad((("a", "line\nbreak"),))
+    assert not peer.take()
+    call.finish()
+    assert [frame.kind for frame in peer.take()] == [frames.HEADERS]
+
+
+def test_an_offer_waits_for_nothing() -> None:
+    peer = Peer().greet(INITIAL_WINDOW_SIZE=20).request(1)
+    call = peer.calls[0].call
+    assert not call.offer(b"before the head")
+    call.send_headers()
+    assert call.offer(b"x" * 15)
+    assert not call.offer(b"")  # not even its five bytes
+    peer.send(frames.window_update(1, 5))
+    assert call.offer(b"")
+    assert [len(frame.payload) for frame in peer.took(frames.DATA)] == [20, 5]
+
+
+def test_too_much_that_waits_ends_who_asks_for_more() -> None:
+    peer = Peer(Limits(pending_bytes=1000)).greet(INITIAL_WINDOW_SIZE=0).request(1).request(3)
+    first, second = peer.calls
+    for _ in range(3):
+        first.call.send(bytes(400))
+    assert not first.errors
+    assert peer.connection.pending_bytes == 3 * 405
+    second.call.send(b"one more")
+    assert second.errors[0].code == Code.RESOURCE_EXHAUSTED
+    first.call.cancel()
+    assert peer.connection.pending_bytes == 0
+
+
+def test_a_cancelled_call_is_reset() -> None:
+    peer = Peer().greet(INITIAL_WINDOW_SIZE=0).request(1)
+    peer.calls[0].call.send(b"never sent")
+    peer.calls[0].call.cancel()
+    (reset,) = peer.took(frames.RST_STREAM)
+    assert ErrorCode(reset.number) == ErrorCode.CANCEL
+    peer.send(frames.window_update(1, 100))
+    assert not peer.took(frames.DATA)

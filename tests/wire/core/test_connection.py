@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chinwag_server.wire import frames
+from chinwag_server.wire.connection import Connection
+from chinwag_server.wire.dispatch import Dispatch
 from chinwag_server.wire.errors import ErrorCode
 from chinwag_server.wire.limits import Limits
 from chinwag_server.wire.status import Code
@@ -396,3 +398,477 @@ def test_a_handler_may_answer_within_the_request() -> None:
     (reset,) = peer.took(frames.RST_STREAM)
     assert ErrorCode(reset.number) == ErrorCode.NO_ERROR
     assert not peer.connection.closed
+
+
+# --- rules of frames ---
+
+SETTING = b"\0\4\0\0\0\1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "stream_id", "payload", "code"),
+    [
+        (frames.DATA, 0, 0, b"x", ErrorCode.PROTOCOL_ERROR),
+        (frames.DATA, 0, 3, b"x", ErrorCode.PROTOCOL_ERROR),
+        (frames.DATA, frames.PADDED, 1, b"\x01", ErrorCode.PROTOCOL_ERROR),
+        (frames.DATA, frames.PADDED, 1, b"", ErrorCode.PROTOCOL_ERROR),
+        (frames.DATA, 0, 1, bytes(16_385), ErrorCode.FRAME_SIZE_ERROR),
+        (frames.HEADERS, frames.END_HEADERS, 0, b"\x82", ErrorCode.PROTOCOL_ERROR),
+        (frames.HEADERS, frames.END_HEADERS, 2, b"\x82", ErrorCode.PROTOCOL_ERROR),
+        (frames.HEADERS, frames.END_HEADERS, 3, b"\xff", ErrorCode.COMPRESSION_ERROR),
+        (frames.HEADERS, frames.PADDED, 3, b"\x05\x82", ErrorCode.PROTOCOL_ERROR),
+        (frames.HEADERS, frames.HAS_PRIORITY, 3, bytes(4), ErrorCode.FRAME_SIZE_ERROR),
+        (frames.PRIORITY, 0, 0, bytes(5), ErrorCode.PROTOCOL_ERROR),
+        (frames.RST_STREAM, 0, 0, bytes(4), ErrorCode.PROTOCOL_ERROR),
+        (frames.RST_STREAM, 0, 3, bytes(4), ErrorCode.PROTOCOL_ERROR),
+        (frames.RST_STREAM, 0, 2, bytes(4), ErrorCode.PROTOCOL_ERROR),
+        (frames.RST_STREAM, 0, 1, bytes(3), ErrorCode.FRAME_SIZE_ERROR),
+        (frames.SETTINGS, 0, 1, b"", ErrorCode.PROTOCOL_ERROR),
+        (frames.SETTINGS, 0, 0, bytes(5), ErrorCode.FRAME_SIZE_ERROR),
+        (frames.SETTINGS, frames.ACK, 0, SETTING, ErrorCode.FRAME_SIZE_ERROR),
+        (frames.SETTINGS, 0, 0, b"\0\2\0\0\0\2", ErrorCode.PROTOCOL_ERROR),
+        (frames.SETTINGS, 0, 0, b"\0\4\x80\0\0\0", ErrorCode.FLOW_CONTROL_ERROR),
+        (frames.SETTINGS, 0, 0, b"\0\5\0\0\x3f\xff", ErrorCode.PROTOCOL_ERROR),
+        (frames.SETTINGS, 0, 0, b"\0\5\x01\0\0\0", ErrorCode.PROTOCOL_ERROR),
+        (frames.PUSH_PROMISE, frames.END_HEADERS, 1, bytes(4), ErrorCode.PROTOCOL_ERROR),
+        (frames.PING, 0, 1, bytes(8), ErrorCode.PROTOCOL_ERROR),
+        (frames.PING, 0, 0, bytes(7), ErrorCode.FRAME_SIZE_ERROR),
+        (frames.GOAWAY, 0, 1, bytes(8), ErrorCode.PROTOCOL_ERROR),
+        (frames.GOAWAY, 0, 0, bytes(7), ErrorCode.FRAME_SIZE_ERROR),
+        (frames.WINDOW_UPDATE, 0, 0, bytes(4), ErrorCode.PROTOCOL_ERROR),
+        (frames.WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff", ErrorCode.FLOW_CONTROL_ERROR),
+        (frames.WINDOW_UPDATE, 0, 3, b"\0\0\0\1", ErrorCode.PROTOCOL_ERROR),
+        (frames.WINDOW_UPDATE, 0, 1, bytes(5), ErrorCode.FRAME_SIZE_ERROR),
+        (frames.CONTINUATION, frames.END_HEADERS, 1, b"", ErrorCode.PROTOCOL_ERROR),
+    ],
+)
+def test_what_ends_the_connection(
+    kind: int, flags: int, stream_id: int, payload: bytes, code: ErrorCode
+) -> None:
+    peer = Peer().greet().request(1)
+    peer.frame(kind, flags, stream_id, payload)
+    assert code_of(peer) == code
+    assert peer.calls[0].gone_by is not None
+    assert peer.connection.fault is not None
+    assert not peer.connection.streams
+    peer.frame(frames.PING, 0, 0, bytes(8))
+    assert not peer.take()
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "payload", "code"),
+    [
+        (frames.PRIORITY, 0, bytes(4), ErrorCode.FRAME_SIZE_ERROR),
+        (frames.PRIORITY, 0, b"\0\0\0\1\0", ErrorCode.PROTOCOL_ERROR),
+        (frames.WINDOW_UPDATE, 0, bytes(4), ErrorCode.PROTOCOL_ERROR),
+        (frames.WINDOW_UPDATE, 0, b"\x7f\xff\xff\xff", ErrorCode.FLOW_CONTROL_ERROR),
+        # A second HEADERS without END_STREAM; with a pseudo-header field; with a bad name.
+        (frames.HEADERS, frames.END_HEADERS, b"\0\1a\0", ErrorCode.PROTOCOL_ERROR),
+        (frames.HEADERS, 5, b"\x82", ErrorCode.PROTOCOL_ERROR),
+        (frames.HEADERS, 5, b"\0\1A\0", ErrorCode.PROTOCOL_ERROR),
+    ],
+)
+def test_what_ends_one_stream(kind: int, flags: int, payload: bytes, code: ErrorCode) -> None:
+    peer = Peer().greet().request(1).request(3)
+    peer.frame(kind, flags, 1, payload)
+    (reset,) = peer.took(frames.RST_STREAM)
+    assert (reset.stream_id, ErrorCode(reset.number)) == (1, code)
+    assert [recorder.gone_by is None for recorder in peer.calls] == [False, True]
+    assert set(peer.connection.streams) == {3}
+
+
+@pytest.mark.parametrize("kind", range(10))
+def test_nothing_comes_between_the_parts_of_a_header_block(kind: int) -> None:
+    peer = Peer().greet().frame(frames.HEADERS, 0, 1, b"\x83")
+    peer.frame(kind, 0, 3 if kind == frames.CONTINUATION else 1, bytes(8))
+    assert code_of(peer) == ErrorCode.PROTOCOL_ERROR
+
+
+def test_what_nobody_knows_is_ignored() -> None:
+    peer = Peer().greet(MAX_CONCURRENT_STREAMS=7, MAX_HEADER_LIST_SIZE=9).request(1)
+    peer.frame(0x77, 0xFF, 99, b"new").frame(frames.PING, 0xFE, 0, bytes(8))
+    peer.send(frames.settings({0xAAAA: 5}))
+    assert not peer.connection.closed
+    # The reserved bit of a stream id is not looked at (4.1).
+    peer.data(1 | 1 << 31, message(b"hello"))
+    assert peer.calls[0].messages == [b"hello"]
+
+
+def test_the_first_frame_is_our_settings() -> None:
+    limits = Limits(concurrent_streams=77, stream_window=100_000, header_list_bytes=9_999)
+    first, window, ack = Peer(limits).greet().take()
+    assert (first.kind, first.flags) == (frames.SETTINGS, 0)
+    assert dict(frames.read_settings(first.payload)) == {
+        frames.MAX_CONCURRENT_STREAMS: 77,
+        frames.INITIAL_WINDOW_SIZE: 100_000,
+        frames.MAX_HEADER_LIST_SIZE: 9_999,
+    }
+    assert window.number == limits.connection_window - frames.DEFAULT_WINDOW
+    assert (ack.kind, ack.flags) == (frames.SETTINGS, frames.ACK)
+
+
+@pytest.mark.parametrize("size", [16_384, 60_000, 1 << 20])
+def test_frames_are_as_large_as_the_peer_takes_and_no_larger(size: int) -> None:
+    peer = Peer().greet(MAX_FRAME_SIZE=size, INITIAL_WINDOW_SIZE=1 << 20)
+    peer.send(frames.window_update(0, 1 << 20)).request(1)
+    peer.calls[0].call.send(bytes(300_000))
+    sizes: list[int] = []
+    while peer.calls[0].call.stream.pending_bytes or not sizes:
+        sizes += [len(frame.payload) for frame in peer.took(frames.DATA)]
+        peer.connection.drain()
+    sizes += [len(frame.payload) for frame in peer.took(frames.DATA)]
+    assert sum(sizes) == 300_005
+    assert max(sizes) == min(size, 65_536)
+
+
+def test_the_connections_window_may_not_be_passed() -> None:
+    peer = Peer(Limits(stream_window=1 << 20, connection_window=70_000)).greet().request(1)
+    peer.calls[0].call.hold()
+    for _ in range(4):
+        peer.data(1, message(bytes(16_000)))
+    assert not peer.connection.closed
+    peer.data(1, message(bytes(16_000)))
+    assert code_of(peer) == ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_padding_counts_for_the_windows_and_comes_back() -> None:
+    peer = Peer(Limits(stream_window=1000, connection_window=70_000)).greet().request(1)
+    peer.calls[0].call.hold()
+    peer.take()
+    for _ in range(50):
+        peer.frame(frames.DATA, frames.PADDED, 1, b"\xff" + bytes(255))
+        if peer.connection.closed or 1 not in peer.connection.streams:
+            break
+        given = sum(f.number for f in peer.took(frames.WINDOW_UPDATE) if f.stream_id)
+        assert given in (0, 512)
+    assert 1 in peer.connection.streams
+    assert peer.connection.recv_left == 70_000
+
+
+@pytest.mark.parametrize(
+    ("length", "parts", "trailers", "sound"),
+    [
+        ("10", (10,), False, True),
+        ("10", (4, 6), False, True),
+        ("10", (10,), True, True),
+        ("10", (7,), False, False),
+        ("10", (7,), True, False),
+        ("10", (11,), False, False),
+        ("0", (), False, True),
+        ("0", (5,), False, False),
+        ("010", (10,), False, True),
+    ],
+)
+def test_content_length(length: str, parts: tuple[int, ...], trailers: bool, sound: bool) -> None:
+    peer = Peer().greet().request(1, ("content-length", length))
+    whole = message(bytes(sum(parts) - 5)) if parts else b""
+    for size in parts:
+        part, whole = whole[:size], whole[size:]
+        peer.data(1, part, end=not whole and not trailers)
+    if trailers:
+        peer.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, b"\0\1a\0")
+    elif not parts:
+        peer.data(1, b"", end=True)
+    resets = peer.took(frames.RST_STREAM)
+    assert [ErrorCode(reset.number) for reset in resets] == (
+        [] if sound else [ErrorCode.PROTOCOL_ERROR]
+    )
+    assert peer.calls[0].ended is sound
+    assert not peer.connection.closed
+    assert peer.connection.recv_left == peer.connection.limits.connection_window
+
+
+def test_trailers_end_a_request() -> None:
+    peer = Peer().greet().request(1).data(1, message(b"hello"))
+    peer.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, b"\0\1a\1b")
+    assert peer.calls[0].messages == [b"hello"]
+    assert peer.calls[0].ended
+    peer.data(1, b"more")
+    (reset,) = peer.took(frames.RST_STREAM)
+    assert ErrorCode(reset.number) == ErrorCode.STREAM_CLOSED
+
+
+@pytest.mark.parametrize("kind", [frames.DATA, frames.HEADERS])
+def test_a_stream_that_has_ended_stays_so(kind: int) -> None:
+    peer = Peer().greet().request(1, end=True)
+    peer.calls[0].call.finish()
+    peer.send(frames.window_update(1, 5) + frames.rst_stream(1, 8))  # may be on their way
+    assert not peer.connection.closed
+    peer.frame(kind, frames.END_HEADERS | frames.END_STREAM, 1, b"\0\1a\0")
+    assert code_of(peer) == ErrorCode.STREAM_CLOSED
+
+
+def test_stream_ids_only_grow() -> None:
+    peer = Peer().greet().request(5, end=True)
+    peer.request(3, end=True)
+    assert code_of(peer) == ErrorCode.STREAM_CLOSED
+    assert len(peer.calls) == 1
+
+
+def test_a_refused_block_is_decoded_all_the_same() -> None:
+    peer = Peer(Limits(concurrent_streams=1)).greet().request(1)
+    peer.request(3, ("kept-in-the-table", "x"))
+    peer.calls[0].call.finish()
+    peer.request(5, ("kept-in-the-table", "x"))
+    assert peer.calls[1].call.metadata == (("kept-in-the-table", "x"),)
+
+
+def test_a_table_of_no_size_is_that_of_all_blocks_of_the_client_too() -> None:
+    peer = Peer().greet()
+    peer.encoder.header_table_size = 0
+    for stream_id in (1, 3):
+        peer.request(stream_id, ("a", "b"), end=True)
+    assert [recorder.call.metadata for recorder in peer.calls] == [(("a", "b"),)] * 2
+
+
+def test_a_table_that_grows_again_is_emptied_once() -> None:
+    peer = Peer().greet(HEADER_TABLE_SIZE=100)
+    peer.send(frames.settings({frames.HEADER_TABLE_SIZE: 4096})).request(1, end=True)
+    peer.calls[0].call.finish()
+    (head,) = peer.took(frames.HEADERS)
+    assert peer.headers(head)["grpc-status"] == "0"
+
+
+# --- turns, and the socket ---
+
+
+def test_others_have_their_turn() -> None:
+    peer = Peer().greet().request(1)
+    body = message(bytes(20))
+    data = (frames.head(len(body), frames.DATA, 0, 1) + body) * 500
+    peer.connection.receive(data)
+    seen = []
+    while peer.connection.more:
+        seen.append(len(peer.calls[0].messages))
+        peer.connection.receive(b"")
+    assert seen == [200, 400]
+    assert len(peer.calls[0].messages) == 500
+
+
+def test_responses_wait_for_the_socket() -> None:
+    peer = Peer().greet().request(1).request(3)
+    connection = peer.connection
+    connection.pause()
+    peer.take()
+    for recorder in peer.calls:
+        assert recorder.call.room() == 0
+        recorder.call.send(b"hello")
+        assert not recorder.call.offer(b"many")
+    peer.frame(frames.PING, 0, 0, bytes(8))
+    assert {frame.kind for frame in peer.take()} == {frames.HEADERS, frames.PING}
+    connection.resume()
+    assert [frame.payload for frame in peer.took(frames.DATA)] == [message(b"hello")] * 2
+    assert [recorder.writables for recorder in peer.calls] == [1, 1]
+
+
+def test_what_lies_ready_is_bounded() -> None:
+    peer = Peer().greet(INITIAL_WINDOW_SIZE=1 << 30)
+    peer.send(frames.window_update(0, 1 << 30)).request(1)
+    peer.take()
+    call = peer.calls[0].call
+    for _ in range(50):
+        call.send(bytes(16_000))
+    sent = 0
+    for _ in range(100):
+        out = peer.connection.take_output()
+        assert len(out) < 200_000
+        sent += len(out)
+        peer.connection.drain()
+    assert sent > 50 * 16_000
+    assert not peer.connection.pending_bytes
+
+
+def test_who_waits_is_told_once_there_is_output() -> None:
+    woken: list[int] = []
+    connection = Connection(
+        Dispatch(lambda _: None), Limits(), lambda: 1.0, wake=lambda: woken.append(1)
+    )
+    connection.receive(frames.PREFACE)
+    connection.receive(frames.settings({}))
+    assert len(woken) == 1
+    assert connection.take_output()
+    connection.receive(frames.ping(bytes(8)))
+    assert len(woken) == 2
+    connection.take_output()
+    assert connection.take_output() == b""
+
+
+# --- more of time ---
+
+
+def test_settings_end_the_handshake_and_nothing_else_does() -> None:
+    peer = Peer(Limits(keepalive_s=1e6)).send(frames.PREFACE).frame(frames.PING, 0, 0, bytes(8))
+    peer.pass_time(11)
+    assert code_of(peer) == ErrorCode.SETTINGS_TIMEOUT
+    peer = Peer(Limits(keepalive_s=1e6)).greet()
+    peer.pass_time(1000)
+    assert not peer.connection.closed
+
+
+def test_a_frame_may_be_slow_and_each_has_its_time() -> None:
+    peer = Peer(Limits(frame_s=10, keepalive_s=1e6)).greet()
+    whole = frames.ping(bytes(8))
+    for _ in range(5):
+        peer.send(whole[:5])
+        peer.pass_time(8)
+        peer.send(whole[5:] + whole[:3])
+        peer.pass_time(8)
+        peer.send(whole[3:])
+    assert peer.is_open()
+    peer.send(whole[:1])
+    for at in range(1, 13):  # one that trickles
+        assert peer.is_open() or at > 10
+        peer.pass_time(1)
+        peer.send(whole[at : at + 1])
+    assert code_of(peer) == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_any_progress_is_no_stall() -> None:
+    peer = Peer(Limits(stall_s=10, keepalive_s=1e6)).greet(INITIAL_WINDOW_SIZE=0).request(1)
+    peer.calls[0].call.send(bytes(100))
+    for _ in range(10):
+        peer.pass_time(8)
+        peer.send(frames.window_update(1, 1))
+    assert set(peer.connection.streams) == {1}
+    peer.pass_time(12)
+    assert peer.calls[0].gone_by is not None
+    assert not peer.connection.blocked
+
+
+def test_any_byte_is_a_sign_of_life() -> None:
+    peer = Peer().greet()
+    for _ in range(20):
+        peer.pass_time(25)
+        peer.frame(0x77, 0, 0)
+    assert not peer.took(frames.PING)
+    peer.pass_time(31)
+    assert len(peer.took(frames.PING)) == 1
+
+
+# --- more of the end ---
+
+
+def leave(peer: Peer) -> None:
+    """A shutdown whose first step the client has read."""
+    peer.connection.shutdown()
+    (ping,) = peer.took(frames.PING)
+    peer.frame(frames.PING, frames.ACK, 0, ping.payload)
+
+
+def test_a_shutdown_is_said_once() -> None:
+    peer = Peer().greet().request(1)
+    peer.take()
+    for _ in range(3):
+        peer.connection.shutdown()
+    assert [frame.kind for frame in peer.take()] == [frames.GOAWAY, frames.PING]
+    peer.frame(frames.PING, frames.ACK, 0, b"farewell").frame(
+        frames.PING, frames.ACK, 0, b"farewell"
+    )
+    assert len(peer.took(frames.GOAWAY)) == 1
+
+
+def test_an_answer_to_another_ping_is_no_farewell() -> None:
+    peer = Peer().greet().frame(frames.PING, frames.ACK, 0, b"farewell")
+    peer.connection.shutdown()
+    peer.frame(frames.PING, frames.ACK, 0, bytes(8))
+    assert not peer.connection.closed
+
+
+def test_a_shutdown_before_the_preface() -> None:
+    peer = Peer()
+    peer.connection.shutdown()
+    assert peer.connection.closed
+    assert not peer.take()
+
+
+def test_data_of_a_request_that_came_too_late_is_nobodys_fault() -> None:
+    peer = Peer().greet().request(1)
+    leave(peer)
+    peer.request(3).data(3, message(b"hello")).data(3, b"", end=True)
+    assert not peer.connection.closed
+    assert peer.connection.recv_left == peer.connection.limits.connection_window
+
+
+@pytest.mark.parametrize(
+    "late", [frames.rst_stream(3, 8), frames.window_update(3, 5)], ids=["reset", "window"]
+)
+def test_frames_of_a_request_that_came_too_late_are_nobodys_fault(late: bytes) -> None:
+    # RFC 9113, 6.8: those with higher ids than the GOAWAY's are discarded.
+    peer = Peer().greet().request(1)
+    leave(peer)
+    peer.request(3).send(late)
+    assert not peer.connection.closed
+    assert peer.calls[0].gone_by is None
+
+
+def test_nothing_is_said_after_the_last_goaway() -> None:
+    peer = Peer().greet()
+    peer.connection.shutdown()
+    peer.take()
+    peer.now += 40
+    peer.connection.tick()
+    assert peer.connection.closed
+    assert [frame.kind for frame in peer.take()] == [frames.GOAWAY]
+
+
+def test_calls_are_told_when_a_rule_is_broken_and_nothing_is_left() -> None:
+    peer = Peer().greet(INITIAL_WINDOW_SIZE=0)
+    for stream_id in (1, 3, 5):
+        peer.request(stream_id)
+        peer.calls[-1].call.send(b"waits")
+    peer.frame(frames.PING, 0, 1, bytes(8))
+    connection = peer.connection
+    assert [recorder.gone_by for recorder in peer.calls] == [Code.CANCELLED] * 3
+    assert not connection.streams
+    assert not connection.blocked
+    assert not connection.queue
+    assert not connection.pending_bytes
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="below 16 bytes a frame only costs")
+def test_a_stream_of_small_messages_is_no_flood() -> None:
+    peer = Peer().greet(INITIAL_WINDOW_SIZE=1 << 20).request(1)
+    peer.opened = lambda _: None
+    for _ in range(10):
+        for _ in range(1000):  # a second: 1,000 empty messages, each answered with one
+            peer.data(1, message(b""))
+            if not peer.connection.closed:
+                peer.calls[0].call.send(b"")
+        peer.pass_time(1)
+    assert not peer.connection.closed
+
+
+def test_a_window_that_is_closed_by_settings_and_opened_again_lets_all_go_on() -> None:
+    peer = Peer().greet(INITIAL_WINDOW_SIZE=50)
+    for stream_id in (1, 3, 5):
+        peer.request(stream_id, end=True)
+        peer.calls[-1].call.send(bytes(100))
+        peer.calls[-1].call.finish()
+    peer.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 0}))
+    sent = len(b"".join(frame.payload for frame in peer.took(frames.DATA)))
+    assert sent == 150
+    peer.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 200}))
+    sent += len(b"".join(frame.payload for frame in peer.took(frames.DATA)))
+    assert sent == 3 * 105
+    assert not peer.connection.streams
+    assert not peer.connection.pending_bytes
+
+
+def test_a_window_that_would_be_too_large_through_settings() -> None:
+    peer = Peer().greet().request(1)
+    peer.send(frames.window_update(1, frames.MAX_WINDOW - frames.DEFAULT_WINDOW))
+    assert not peer.connection.closed
+    peer.send(frames.settings({frames.INITIAL_WINDOW_SIZE: frames.DEFAULT_WINDOW + 1}))
+    assert code_of(peer) == ErrorCode.FLOW_CONTROL_ERROR
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_who_waits_for_the_connection_alone_is_blamed_only_where_it_is_ones_own(
+    trusted: bool,
+) -> None:
+    limits = Limits(keepalive_s=1e6)
+    peer = Peer(limits, trusted=trusted).greet(INITIAL_WINDOW_SIZE=1 << 20)
+    peer.request(1, end=True)
+    peer.calls[0].call.send(bytes(100_000))  # more than the connection's window
+    peer.pass_time(40)
+    assert (peer.calls[0].gone_by is None) is trusted

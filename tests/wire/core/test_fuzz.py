@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -9,26 +10,41 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.core import target
-from tests.wire.core.fuzz import CORPUS
+from tests.wire.core import grpc_target, target
+from tests.wire.core.fuzz import CORPUS, REPOSITORY
+from tests.wire.core.peer import message
 
-REPOSITORY = Path(__file__).parents[3]
 SHORT_S = 20
+MOST_BYTES = 200_000
+GUIDED = "import sys; from tests.wire.core import fuzz; sys.exit(fuzz.main())"
+UNGUIDED = "import importlib.util; importlib.util.find_spec = lambda _: None; " + GUIDED
 LONG_S = int(os.environ.get("FUZZ_SECONDS", "1800"))
 
 
+def inputs() -> list[Path]:
+    return sorted(CORPUS.iterdir())
+
+
 def test_the_corpus() -> None:
-    inputs = sorted(CORPUS.iterdir())
-    assert len(inputs) > 50
-    for path in inputs:
+    assert len(inputs()) > 50
+    assert sum(path.stat().st_size for path in inputs()) < MOST_BYTES
+    for path in inputs():
         target.run(path.read_bytes())
 
 
-def fuzz(seconds: int, tmp_path: Path) -> None:
+def test_messages_are_read_as_they_are_defined() -> None:
+    body = message(b"a") + message(gzip.compress(b"b"), 1) + message(b"")
+    assert grpc_target.expected(b"gzip", body) == ([b"a", b"b", b""], True)
+    assert grpc_target.expected(b"gzip", body + b"\0") == ([b"a", b"b", b""], False)
+    assert grpc_target.expected(b"identity", body) == ([b"a"], False)
+
+
+def fuzz(seconds: int, keep: Path, *, program: str = GUIDED) -> None:
+    before = inputs()
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "tests.wire.core.fuzz"),
-            *("--seconds", str(seconds), "--keep", str(tmp_path)),
+            *(sys.executable, "-c", program),
+            *("--seconds", str(seconds), "--keep", str(keep)),
         ],
         cwd=REPOSITORY,
         capture_output=True,
@@ -37,10 +53,15 @@ def fuzz(seconds: int, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    assert inputs() == before, "a run has changed the corpus"
 
 
 def test_a_short_while(tmp_path: Path) -> None:
     fuzz(SHORT_S, tmp_path)
+
+
+def test_where_there_is_no_atheris(tmp_path: Path) -> None:
+    fuzz(2, tmp_path, program=UNGUIDED)
 
 
 @pytest.mark.soak
