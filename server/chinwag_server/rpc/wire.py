@@ -26,6 +26,11 @@ from chinwag_server.wire.listener import Tls as WireTls
 from chinwag_server.wire.running import CallOver, Running
 from chinwag_server.wire.status import CallError, Code
 
+_SLACK = 2
+# A stream that is not let in is told so after its client's first message, or after so long: a
+# client that is just writing it may take the failure of that for the status (grpc.aio does).
+REFUSAL_DELAY_S = 0.2
+
 # What a call that breaks a rule of gRPC itself is told, by the core's status.
 _REASONS = {
     Code.RESOURCE_EXHAUSTED: "TOO_LARGE",
@@ -93,13 +98,13 @@ class WireServer:
 
 
 def limits_of(options: ListenOptions) -> Limits:
-    """The core's bounds. What the middleware refuses with a reason, the core lets through: it
-    refuses from twice as much metadata on."""
+    """The core's bounds. What is above a limit is let through to whoever refuses it as it should
+    be refused (a stream's frame inside the stream); from twice as much on the core refuses."""
     return Limits(
         connections=options.connections,
         concurrent_streams=options.connection_streams,
-        message_bytes=options.message_bytes,
-        header_list_bytes=2 * options.metadata_bytes,
+        message_bytes=_SLACK * options.message_bytes,
+        header_list_bytes=_SLACK * options.metadata_bytes,
         keepalive_s=options.keepalive_ms / 1000,
         keepalive_timeout_s=options.ping_timeout_ms / 1000,
         stall_s=options.stall_ms / 1000,
@@ -108,8 +113,9 @@ def limits_of(options: ListenOptions) -> Limits:
 
 def head_of(call: Call) -> Head:
     """What the middleware needs to know of a call."""
-    text, _ = read_metadata(call.metadata)
-    return Head(text, call.metadata_bytes, call.peer, call.timeout_s)
+    # Only what the client set counts, as with the other adapter: not gRPC's own fields.
+    text, size = read_metadata(call.metadata)
+    return Head(text, size, call.peer, call.timeout_s)
 
 
 def _fail(call: Call, failure: CallFailed) -> None:
@@ -202,12 +208,14 @@ class _Pushed:
     No frame is taken before the stream is admitted, nor while an earlier one is being handled.
     """
 
-    __slots__ = ("_call", "_deadline", "_opened", "_stream", "_task")
+    __slots__ = ("_call", "_opened", "_refused", "_stream", "_task", "_timer")
 
     def __init__(self, call: Call, method: Method, middleware: Middleware) -> None:
         self._call = call
         self._stream: PushedStream | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        # Why the stream was not let in, until the client is told.
+        self._refused: CallFailed | None = None
+        self._timer: asyncio.TimerHandle | None = None
         head = head_of(call)
         # A stream lives for days, and a token is long.
         call.metadata = ()
@@ -216,7 +224,7 @@ class _Pushed:
         self._opened = middleware.open(method, head)
         self._task: asyncio.Task[None] | None = None
         if call.timeout_s is not None:
-            self._deadline = asyncio.get_running_loop().call_later(call.timeout_s, self._expired)
+            self._set_timer(call.timeout_s, self._expired)
         # In a context of its own: the caller and the request id are this stream's alone.
         contextvars.copy_context().run(self._do, self._admit, head)
 
@@ -247,16 +255,29 @@ class _Pushed:
     def _failed(self, error: BaseException) -> None:
         failure = self._opened.failed(error)
         if self._stream is not None:
-            self._stream.gone()
-        self._end(failure)
+            self._end(failure)
+        elif not self._call.over:
+            self._refused = failure
+            self._set_timer(REFUSAL_DELAY_S, self._end, failure)
+            self._call.release()
+
+    def _set_timer(self, delay_s: float, then: Callable[..., object], *args: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, then, *args)
 
     # --- of the call ---
 
     def message(self, data: bytes) -> None:
         if self._stream is not None:
             self._do(self._stream.receive, data)
+        elif self._refused is not None:
+            self._end(self._refused)
 
     def half_closed(self) -> None:
+        if self._refused is not None:
+            self._end(self._refused)
+            return
         if self._stream is not None:
             self._stream.gone()
         self.finish()
@@ -274,7 +295,8 @@ class _Pushed:
             self._stream.on_writable()
 
     def _expired(self) -> None:
-        self._failed(Refusal("DEADLINE_EXCEEDED", "the call took longer than it may"))
+        late = Refusal("DEADLINE_EXCEEDED", "the call took longer than it may")
+        self._end(self._opened.failed(late))
 
     # --- of the stream: a Sink ---
 
@@ -305,8 +327,8 @@ class _Pushed:
     def _stop(self) -> None:
         if self._stream is not None:
             self._stream.gone()
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._task is not None:
             self._task.cancel()

@@ -57,7 +57,6 @@ class Call:
     Attributes:
         path: "/package.Service/Method".
         metadata: What the client sent; whoever has read it may set it to () to save memory.
-        metadata_bytes: Of all request header fields, as RFC 9113, 10.5.1 counts.
         timeout_s: What the client gives the call; None: it said nothing.
         receiver: Set when the call is opened.
         over: Finished or gone: what is sent now goes nowhere.
@@ -76,7 +75,6 @@ class Call:
         "_since",
         "accepts",
         "metadata",
-        "metadata_bytes",
         "over",
         "path",
         "receiver",
@@ -90,7 +88,6 @@ class Call:
         self.stream = stream
         self.path = request.path.decode("ascii", "replace")
         self.metadata: Metadata = ()
-        self.metadata_bytes = request.size
         self.timeout_s: float | None = None
         self.over = False
         self.accepts: frozenset[bytes] = frozenset()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -52,9 +53,9 @@ class Context:
     # --- messages ---
 
     async def read(self) -> Any:
-        """The next request; None (grpc.aio says EOF) after the last."""
+        """The next request; after the last `grpc.aio.EOF`, or None where grpc is not used."""
         data = await self._running.read()
-        return None if data is None else self._parse(data)
+        return _end_of_requests() if data is None else self._parse(data)
 
     async def write(self, message: Any) -> None:
         """Sends a response, when those before it have left."""
@@ -99,7 +100,7 @@ class Context:
         """Ends the call with a status that is not OK."""
         if trailing_metadata:
             self._trailing = _metadata(trailing_metadata)
-        raise Aborted(number_of(code) or Code.UNKNOWN, details)
+        raise Aborted(number_of(code) or Code.UNKNOWN, details or self._details)
 
     async def abort_with_status(self, status: Any) -> NoReturn:
         """Ends the call with a `grpc.Status`."""
@@ -161,6 +162,12 @@ class Context:
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
+
+
+def _end_of_requests() -> Any:
+    # Whoever compares with it has imported it.
+    aio = sys.modules.get("grpc.aio")
+    return None if aio is None else aio.EOF
 
 
 def number_of(code: Any) -> int:
