@@ -7,7 +7,7 @@ last noted entry, and from then on its entries pass through.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chinwag.chat.v1 import channel_pb2, entry_pb2
@@ -88,6 +88,7 @@ class Wanted:
         limit: At most so many missing entries of a channel, 0: no limit.
         receipts: Whether it wants other members' marks.
         page_entries: Entries in a piece, at most.
+        page_bytes: About how large the next piece should be, given the most that it may be.
         cursors_only: Whether channels without a cursor are left out.
     """
 
@@ -96,6 +97,7 @@ class Wanted:
     limit: int = 0
     receipts: bool = False
     page_entries: int = PAGE_ENTRIES
+    page_bytes: Callable[[int], int] = lambda most: most
     cursors_only: bool = False
 
 
@@ -148,9 +150,7 @@ class CatchUp:
                         yield piece
                 elif wanted.cursors_only:
                     # Nothing is missing, but the channel has to be settled: for a look.
-                    async for piece in self._entries(
-                        *row, cursor.id, progress, wanted.page_entries
-                    ):
+                    async for piece in self._entries(*row, cursor.id, progress, wanted):
                         yield piece
         if wanted.cursors_only:
             return
@@ -197,7 +197,7 @@ class CatchUp:
             if reason:
                 position = end
                 yield _reset(channel_id, reason, record.generation, end)
-        async for piece in self._entries(record, member, position, progress, wanted.page_entries):
+        async for piece in self._entries(record, member, position, progress, wanted):
             yield piece
         if cursor is not None:
             state = await self._views.state(member, record.head_id, record.head_count)
@@ -244,7 +244,7 @@ class CatchUp:
         member: MemberRecord,
         position: int,
         progress: Progress,
-        page_entries: int,
+        wanted: Wanted,
     ) -> AsyncGenerator[Piece, None]:
         """Reads on until nothing was noted beyond, then settles the channel."""
         channel_id = record.channel_id
@@ -268,8 +268,9 @@ class CatchUp:
                     yield _gap(channel_id, gap_from, gap_to)
                     position = gap_to
                 while position < end:
+                    size = wanted.page_bytes(PAGE_BYTES)
                     page = await self._store.entries(
-                        channel_id, position, end, page_entries, PAGE_BYTES
+                        channel_id, position, end, wanted.page_entries, size
                     )
                     if not page:
                         # Entries up to the committed head are there; an empty answer is a

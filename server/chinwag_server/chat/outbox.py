@@ -7,14 +7,15 @@ pieces and bytes; a reader for whom it overflows is closed with "resume" and nev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from chinwag_server.rpc.pushed import Sink
 
 # Clients refuse messages of over 4 MiB; 64 to 256 KiB is where a larger frame stops paying.
 FRAME_BYTES = 128 << 10
-# So much is made ready for a device that is catching up: it is a copy for this device alone.
+# So much may wait of what is made ready for a device that is catching up.
 ENOUGH_BYTES = 256 << 10
+LEAST_PAGE_BYTES = 16 << 10
 MAX_LINGER_S = 0.02
 
 
@@ -87,7 +88,7 @@ class Outbox:
         "_max_pieces",
         "_on_overflow",
         "_sink",
-        "drained",
+        "_waiting",
         "finishing",
         "offer",
         "pieces",
@@ -114,17 +115,31 @@ class Outbox:
         self._on_overflow = on_overflow
         self.scheduled = False
         self.finishing = False
-        # Set by a producer that waits for room; called when less than half is queued.
-        self.drained: Callable[[], None] | None = None
+        # Producers that wait for room; None: the stream has ended.
+        self._waiting: tuple[asyncio.Future[None], ...] | None = ()
 
-    @property
-    def half_full(self) -> bool:
-        """Whether a producer that can wait should."""
-        return (
-            self.size > ENOUGH_BYTES
-            or self.size * 2 > self._max_bytes
-            or len(self.pieces) * 2 > self._max_pieces
-        )
+    def has_room(self) -> bool:
+        """Whether the device takes something now."""
+        return self.size <= ENOUGH_BYTES and self._sink.room() > 0
+
+    async def wait_for_room(self) -> bool:
+        """For producers that can wait: until the device takes something, so that nothing is made
+        ready for one that does not read (it would be a copy for that device alone). False: the
+        stream has ended."""
+        while self._waiting is not None and not self.has_room():
+            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting += (room,)
+            await room
+        return self._waiting is not None
+
+    def end_waits(self) -> None:
+        """The stream has ended: nobody needs to wait any more."""
+        waiting, self._waiting = self._waiting, None
+        _wake(waiting or ())
+
+    def page_bytes(self, most: int) -> int:
+        """How large a page should be for it: about what it takes at once."""
+        return min(most, max(LEAST_PAGE_BYTES, self._sink.room()))
 
     def add(self, piece: bytes) -> None:
         """Queues a piece and has it flushed soon."""
@@ -150,8 +165,9 @@ class Outbox:
         sink = self._sink
         while self.pieces and (room := sink.room()):
             sink.send(self._take(min(room, FRAME_BYTES)))
-        if self.drained is not None and not self.half_full:
-            self.drained()
+        if self._waiting and self.has_room():
+            waiting, self._waiting = self._waiting, ()
+            _wake(waiting)
         if self.finishing and not self.pieces:
             sink.finish()
 
@@ -190,3 +206,9 @@ class Outbox:
         self.size += len(last)
         self.finishing = True
         self.flush()
+
+
+def _wake(waiting: Iterable[asyncio.Future[None]]) -> None:
+    for one in waiting:
+        if not one.done():
+            one.set_result(None)

@@ -254,6 +254,7 @@ class DeviceStream:
             stamp,
             hello.catch_up_limit,
             hello.subscriptions.receipts,
+            page_bytes=self.outbox.page_bytes,
         )
         self._catching_up = asyncio.ensure_future(
             self._catch_up(wanted, list(hello.subscriptions.channels))
@@ -269,8 +270,12 @@ class DeviceStream:
             for cursor in looking:
                 self.looking[cursor.channel_id] = progress
                 streams.hub.look(cursor.channel_id, self)
-            async for piece in streams.catch_up.pieces(self.caller.user_id, wanted, progress):
-                await self._room()
+            pieces = streams.catch_up.pieces(self.caller.user_id, wanted, progress)
+            # Room first: a page is not read for a device that takes nothing.
+            while (
+                await self.outbox.wait_for_room()
+                and (piece := await anext(pieces, None)) is not None
+            ):
                 self.outbox.add(piece.data)
             # The iterator ended without waiting after its last check: everything up to the
             # stamp is queued, and from here on entries pass through.
@@ -289,18 +294,6 @@ class DeviceStream:
             self._failed()
         finally:
             self._catching_up = None
-
-    async def _room(self) -> None:
-        """Waits until the device has read enough: catching up never overflows its queue."""
-        outbox = self.outbox
-        if not outbox.half_full:
-            return
-        drained = asyncio.Event()
-        outbox.drained = drained.set
-        try:
-            await drained.wait()
-        finally:
-            outbox.drained = None
 
     # --- sends ---
 
@@ -363,10 +356,11 @@ class DeviceStream:
 
     async def _look_from(self, cursor: channel_pb2.Cursor, progress: Progress) -> None:
         channel_id = cursor.channel_id
-        wanted = Wanted({channel_id: cursor}, cursors_only=True)
+        wanted = Wanted({channel_id: cursor}, page_bytes=self.outbox.page_bytes, cursors_only=True)
         pieces = self._streams.catch_up.pieces(self.caller.user_id, wanted, progress)
-        async for piece in pieces:
-            await self._room()
+        while (
+            await self.outbox.wait_for_room() and (piece := await anext(pieces, None)) is not None
+        ):
             if self.closed or self.looking.get(channel_id) is not progress:
                 return
             self.outbox.add(piece.data)
@@ -525,6 +519,7 @@ class DeviceStream:
         if self.closed:
             return
         self.closed = True
+        self.outbox.end_waits()
         if self._catching_up is not None:
             self._catching_up.cancel()
         for channel_id in list(self.looking):

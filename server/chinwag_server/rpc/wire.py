@@ -150,6 +150,8 @@ class _Unary(Refusing):
     def half_closed(self) -> None:
         if self._data is None:
             self.refused(CallError(Code.INTERNAL, "the call ended without a request"))
+        elif self._call.unread:
+            self.refused(self._call.unread_error())
         else:
             self._task = asyncio.ensure_future(self._run(self._data))
 

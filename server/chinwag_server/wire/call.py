@@ -7,7 +7,6 @@ go to is a `Receiver`, by calls: no task, queue or future per call belongs to th
 from __future__ import annotations
 
 import struct
-from collections import deque
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -68,7 +67,6 @@ class Call:
         "_ended",
         "_headers_sent",
         "_held",
-        "_inbox",
         "_limit",
         "_opened",
         "_partial",
@@ -95,14 +93,12 @@ class Call:
         self._compress: bytes | None = None
         self._headers_sent = False
         self._limit = stream.connection.limits.message_bytes
-        # Messages that the receiver does not want yet, as they came: (message, whether it is
-        # compressed, bytes on the connection, of which the stream's window is still closed for so
-        # many).
-        self._inbox: deque[tuple[bytes, int, int, int]] | None = None
         self._held = False
         self._ended = False
+        # What came and was not handed over: of a message that is not whole, or, while the call is
+        # held, of many. It is not taken apart before it is wanted, so it counts as it came.
         self._partial: bytearray | None = None
-        # Of the unfinished message, bytes for which the stream's window was opened again.
+        # Bytes of it for which the stream's window was opened again.
         self._opened = 0
         # Since when a message has been awaited; 0: none is.
         self._since = 0.0
@@ -145,6 +141,17 @@ class Call:
         `Receiver.writable` is called when it would not."""
         return 0 if self.over else self.stream.room()
 
+    @property
+    def unread(self) -> bool:
+        """Whether the client lets so much lie of what it was answered that it gets no more."""
+        connection = self.stream.connection
+        return connection.pending_bytes > connection.limits.pending_bytes
+
+    @staticmethod
+    def unread_error() -> CallError:
+        """What it is told."""
+        return CallError(Code.RESOURCE_EXHAUSTED, "too many answers wait to be read: read them")
+
     def compress(self, encoding: str | None) -> bool:
         """From now on sends messages in an encoding, if the client takes it; whether it does.
         Before anything was sent."""
@@ -183,12 +190,8 @@ class Call:
             return
         if not self._headers_sent:
             self.send_headers()
-        connection = self.stream.connection
-        if connection.pending_bytes > connection.limits.pending_bytes:
-            # Whoever asks for much and reads nothing.
-            self.receiver.refused(
-                CallError(Code.RESOURCE_EXHAUSTED, "too many answers wait to be read: read them")
-            )
+        if self.unread:
+            self.receiver.refused(self.unread_error())
             return
         flag = 0
         if self._compress is not None and not plain and len(data) >= _MIN_COMPRESSED:
@@ -232,12 +235,9 @@ class Call:
 
     def _close(self) -> None:
         self.over = True
-        kept = sum(size for _, _, size, _ in self._inbox or ())
         if self._partial:
-            kept += len(self._partial)
-        if kept:
-            self.stream.connection.consume(kept)
-        self._inbox = self._partial = None
+            self.stream.connection.consume(len(self._partial))
+        self._partial = None
 
     # --- receiving ---
 
@@ -248,20 +248,10 @@ class Call:
     def release(self) -> None:
         """Messages again: those that were kept come in here."""
         self._held = False
-        inbox = self._inbox
-        while inbox and not self._held and not self.over:
-            try:
-                self._hand_over(*inbox.popleft())
-            except CallError as error:
-                self.receiver.refused(error)
-        if self._held or self.over:
-            return
-        self._inbox = None
         if self._partial:
-            self._open_for_partial()
-        if self._ended:
-            self._ended = False
-            self.receiver.half_closed()
+            self._gather()
+        if self._ended and not self._held and not self.over:
+            self.ended()
 
     def await_message(self) -> None:
         """A message must come in time: for calls that begin with a whole one."""
@@ -288,19 +278,25 @@ class Call:
             self.stream.consume(size)
             self.receiver.message(data[PREFIX_BYTES:])
             return
+        if self._partial is None:
+            self._partial = bytearray()
+        self._partial += data
+        if not self._held:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Hands over what is whole of what has come."""
         try:
-            self._gather(data)
+            self._take_apart()
         except CallError as error:
             if not self.over:
                 self.receiver.refused(error)
 
-    def _gather(self, data: bytes) -> None:
+    def _take_apart(self) -> None:
         partial = self._partial
-        if partial is None:
-            partial = self._partial = bytearray()
-        partial += data
+        assert partial is not None
         whole = False
-        while not self.over and len(partial) >= PREFIX_BYTES:
+        while not self._held and not self.over and len(partial) >= PREFIX_BYTES:
             size = int.from_bytes(partial[1:PREFIX_BYTES], "big")
             if partial[0] > 1:
                 raise CallError(Code.INTERNAL, "a message begins with a flag of 0 or 1")
@@ -318,7 +314,10 @@ class Call:
             del partial[:end]
             opened = min(self._opened, end)
             self._opened -= opened
-            self._deliver(message, compressed, end, end - opened)
+            self.stream.consume(end, open_already=opened)
+            if compressed:
+                message = compression.decompress(self._encoding, message, self._limit)
+            self.receiver.message(message)
             whole = True
         if self.over:
             return
@@ -332,40 +331,20 @@ class Call:
         if len(partial) > _LARGE and connection.recv_left * 4 < connection.limits.connection_window:
             raise CallError(Code.RESOURCE_EXHAUSTED, "too many unfinished messages: send fewer")
         if not self._held:
-            self._open_for_partial()
-
-    def _open_for_partial(self) -> None:
-        # The rest of a message must be able to come.
-        assert self._partial is not None
-        self.stream.open_window(len(self._partial) - self._opened)
-        self._opened = len(self._partial)
-
-    def _deliver(self, message: bytes, compressed: int, size: int, unopened: int) -> None:
-        if self._held or self._inbox:
-            if self._inbox is None:
-                self._inbox = deque()
-            self._inbox.append((message, compressed, size, unopened))
-        else:
-            self._hand_over(message, compressed, size, unopened)
-
-    def _hand_over(self, message: bytes, compressed: int, size: int, unopened: int) -> None:
-        """Gives a message to the receiver, and its bytes back to the windows. It is inflated no
-        sooner: what is kept counts as it came."""
-        self.stream.open_window(unopened)
-        self.stream.connection.consume(size)
-        if compressed:
-            message = compression.decompress(self._encoding, message, self._limit)
-        self.receiver.message(message)
+            # The rest of a message must be able to come.
+            self.stream.open_window(len(partial) - self._opened)
+            self._opened = len(partial)
 
     def ended(self) -> None:
         """The client has sent all: `StreamHandler.ended`."""
         if self.over:
             return
-        if self._partial:
-            self.receiver.refused(CallError(Code.INTERNAL, "the call ended within a message"))
-        elif self._held or self._inbox:
+        if self._held:
             self._ended = True
+        elif self._partial:
+            self.receiver.refused(CallError(Code.INTERNAL, "the call ended within a message"))
         else:
+            self._ended = False
             self.receiver.half_closed()
 
     def reset(self, code: ErrorCode) -> None:

@@ -21,7 +21,7 @@ from chinwag_server.wire.stream import Stream
 
 # What frames cost that carry nothing; see `Limits.burst`.
 PRICES: Final = {
-    frames.DATA: 4,  # an empty one
+    frames.DATA: 4,  # an empty one, or a crumb
     frames.PRIORITY: 2,
     frames.SETTINGS: 40,  # and as much for each value in it
     frames.PING: 10,
@@ -34,6 +34,8 @@ _UNKNOWN_PRICE: Final = 4
 _EARNED: Final = 12
 # Less is what a tiny window makes of a response.
 _EARNING_BYTES: Final = 16
+# Less is no message of gRPC: crumbs of one.
+_CRUMB_BYTES: Final = 5
 
 # How many frames of a connection are handled before others have their turn, and for how many a
 # request counts.
@@ -302,8 +304,8 @@ class Connection:
         stream.remote_closed = end
         if len(payload) >= _EARNING_BYTES:
             self._data_frames += 1
-        elif not end:
-            self._charge(PRICES[frames.DATA] if not payload else 1)
+        elif not end and len(payload) < _CRUMB_BYTES:
+            self._charge(PRICES[frames.DATA])
         if payload:
             stream.handler.data(payload)
         if end and stream_id in self.streams:

@@ -16,6 +16,7 @@ from chinwag_server.wire.limits import Limits
 from chinwag_server.wire.link import Flusher, Link
 
 _TICK_S: Final = 1.0
+_TICK_LINKS: Final = 100
 _BACKLOG: Final = 4096
 _AGE_JITTER: Final = 0.1
 
@@ -107,9 +108,16 @@ class Listener:
 
     def _tick(self) -> None:
         self._timer = self.loop.call_later(_TICK_S, self._tick)
+        self._tick_some(list(self._links))
+
+    def _tick_some(self, links: list[Link]) -> None:
+        """Some of the links; the others in the next turns, so that nobody waits for all."""
         now = self.loop.time()
-        for link in tuple(self._links):
+        for link in links[-_TICK_LINKS:]:
             link.tick(now)
+        del links[-_TICK_LINKS:]
+        if links:
+            self.loop.call_soon(self._tick_some, links)
 
     # --- of the links ---
 

@@ -233,9 +233,13 @@ class Stream:
 
     # --- receiving ---
 
-    def consume(self, size: int) -> None:
-        """So many bytes of the body were taken: the peer may send as many more."""
-        self.open_window(size)
+    def consume(self, size: int, *, open_already: int = 0) -> None:
+        """So many bytes of the body were taken: the peer may send as many more.
+
+        Args:
+            open_already: For so many of them `open_window` was called.
+        """
+        self.open_window(size - open_already)
         self.connection.consume(size)
 
     def open_window(self, size: int) -> None:

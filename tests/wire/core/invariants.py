@@ -72,7 +72,7 @@ def _kept(stream: Stream) -> int:
     call = stream.handler
     if not isinstance(call, Call):
         return 0
-    return sum(size for _, _, size, _ in call._inbox or ()) + len(call._partial or b"")
+    return len(call._partial or b"")
 
 
 def _unopened(stream: Stream) -> int:
@@ -80,8 +80,7 @@ def _unopened(stream: Stream) -> int:
     call = stream.handler
     if not isinstance(call, Call):
         return 0
-    partial = len(call._partial or b"") - (call._opened if call._partial else 0)
-    return sum(unopened for _, _, _, unopened in call._inbox or ()) + partial
+    return len(call._partial or b"") - (call._opened if call._partial else 0)
 
 
 class Output:

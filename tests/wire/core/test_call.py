@@ -255,9 +255,6 @@ def test_messages_that_are_kept_are_not_inflated_without_bound() -> None:
     assert kept < peer.connection.limits.stream_window + 2 * peer.connection.limits.message_bytes
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="an empty message counts 5 bytes, and is kept in 70"
-)
 def test_empty_messages_that_are_kept_cost_about_what_their_window_is() -> None:
     peer = Peer().greet().request(1)
     peer.calls[0].call.hold()

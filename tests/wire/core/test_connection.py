@@ -825,7 +825,6 @@ def test_calls_are_told_when_a_rule_is_broken_and_nothing_is_left() -> None:
     assert not connection.pending_bytes
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="below 16 bytes a frame only costs")
 def test_a_stream_of_small_messages_is_no_flood() -> None:
     peer = Peer().greet(INITIAL_WINDOW_SIZE=1 << 20).request(1)
     peer.opened = lambda _: None
