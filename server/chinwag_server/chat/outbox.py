@@ -53,7 +53,12 @@ class Flusher:
             outbox.scheduled = False
             pieces = outbox.pieces
             # A quiet channel: one event, one frame.
-            if len(pieces) == 1 and not outbox.finishing and outbox.offer(pieces[0]):
+            if (
+                len(pieces) == 1
+                and not outbox.finishing
+                and not outbox.waiting
+                and outbox.offer(pieces[0])
+            ):
                 pieces.clear()
                 outbox.size = 0
             else:
@@ -80,6 +85,7 @@ class Outbox:
         pieces: What waits; size: its bytes.
         scheduled: The flusher has it.
         finishing: Takes nothing more.
+        waiting: Producers that wait for room; None: the stream has ended.
     """
 
     __slots__ = (
@@ -88,12 +94,12 @@ class Outbox:
         "_max_pieces",
         "_on_overflow",
         "_sink",
-        "_waiting",
         "finishing",
         "offer",
         "pieces",
         "scheduled",
         "size",
+        "waiting",
     )
 
     def __init__(
@@ -115,8 +121,7 @@ class Outbox:
         self._on_overflow = on_overflow
         self.scheduled = False
         self.finishing = False
-        # Producers that wait for room; None: the stream has ended.
-        self._waiting: tuple[asyncio.Future[None], ...] | None = ()
+        self.waiting: tuple[asyncio.Future[None], ...] | None = ()
 
     def has_room(self) -> bool:
         """Whether the device takes something now."""
@@ -126,15 +131,15 @@ class Outbox:
         """For producers that can wait: until the device takes something, so that nothing is made
         ready for one that does not read (it would be a copy for that device alone). False: the
         stream has ended."""
-        while self._waiting is not None and not self.has_room():
+        while self.waiting is not None and not self.has_room():
             room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting += (room,)
+            self.waiting += (room,)
             await room
-        return self._waiting is not None
+        return self.waiting is not None
 
     def end_waits(self) -> None:
         """The stream has ended: nobody needs to wait any more."""
-        waiting, self._waiting = self._waiting, None
+        waiting, self.waiting = self.waiting, None
         _wake(waiting or ())
 
     def page_bytes(self, most: int) -> int:
@@ -165,8 +170,8 @@ class Outbox:
         sink = self._sink
         while self.pieces and (room := sink.room()):
             sink.send(self._take(min(room, FRAME_BYTES)))
-        if self._waiting and self.has_room():
-            waiting, self._waiting = self._waiting, ()
+        if self.waiting and self.has_room():
+            waiting, self.waiting = self.waiting, ()
             _wake(waiting)
         if self.finishing and not self.pieces:
             sink.finish()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chinwag.chat.v1 import channel_pb2, connect_pb2, entry_pb2
 from chinwag.common.v1 import close_pb2
 from chinwag_server.chat import encoding, frames, frames_in
-from chinwag_server.chat.catchup import Progress, Wanted
+from chinwag_server.chat.catchup import Piece, Progress, Wanted
 from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.entries import timestamp
 from chinwag_server.chat.guidance import Reason, closing, rate_limited
@@ -271,11 +271,7 @@ class DeviceStream:
                 self.looking[cursor.channel_id] = progress
                 streams.hub.look(cursor.channel_id, self)
             pieces = streams.catch_up.pieces(self.caller.user_id, wanted, progress)
-            # Room first: a page is not read for a device that takes nothing.
-            while (
-                await self.outbox.wait_for_room()
-                and (piece := await anext(pieces, None)) is not None
-            ):
+            async for piece in self._as_there_is_room(pieces):
                 self.outbox.add(piece.data)
             # The iterator ended without waiting after its last check: everything up to the
             # stamp is queued, and from here on entries pass through.
@@ -294,6 +290,20 @@ class DeviceStream:
             self._failed()
         finally:
             self._catching_up = None
+
+    async def _as_there_is_room(self, pieces: AsyncGenerator[Piece, None]) -> AsyncIterator[Piece]:
+        """Pieces, each read when the device takes something, and few for all devices at a time:
+        streams of one connection see the same room, and must not all fill it."""
+        outbox, paging = self.outbox, self._streams.paging
+        while await outbox.wait_for_room():
+            async with paging:
+                if not outbox.has_room():
+                    continue
+                piece = await anext(pieces, None)
+                if piece is None:
+                    return
+                yield piece
+                outbox.flush()
 
     # --- sends ---
 
@@ -358,9 +368,7 @@ class DeviceStream:
         channel_id = cursor.channel_id
         wanted = Wanted({channel_id: cursor}, page_bytes=self.outbox.page_bytes, cursors_only=True)
         pieces = self._streams.catch_up.pieces(self.caller.user_id, wanted, progress)
-        while (
-            await self.outbox.wait_for_room() and (piece := await anext(pieces, None)) is not None
-        ):
+        async for piece in self._as_there_is_room(pieces):
             if self.closed or self.looking.get(channel_id) is not progress:
                 return
             self.outbox.add(piece.data)

@@ -25,6 +25,8 @@ from chinwag_server.rpc.pushed import Sink
 from chinwag_server.rpc.validation import field_problem
 
 SWEEP_S = 1.0
+# Pages that are read for devices that catch up, at one time.
+PAGES_AT_ONCE = 8
 DRAIN_JITTER_S = 5.0
 
 Unwatch = Callable[[], None]
@@ -81,6 +83,7 @@ class Streams:
         self.generation = generation
         self.server_version = server_version
         self.flusher = Flusher()
+        self.paging = asyncio.Semaphore(PAGES_AT_ONCE)
         self.max_sends_per_frame = max_sends_per_frame
         self.take_frame = rates.take_frame
         self.take_sends = rates.take_sends

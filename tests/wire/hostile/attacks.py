@@ -28,6 +28,7 @@ SEND_TYPING: Final = "/chinwag.chat.v1.ChatService/SendTyping"
 # Attackers that are thrown out come again, but not faster than this: what a new connection may
 # cost is for whoever stands before the server to bound.
 ATTACKERS: Final = 4
+SLOW: Final = 99
 PAUSE_S: Final = 0.2
 CHUNK: Final = 16 << 10
 # A server may take so long to say why it ends a connection.
@@ -219,9 +220,11 @@ def hello(token: str, group: Group, stream_id: int = 1, cursor: int = -1) -> byt
 
 
 def endings_of(peers: Sequence[Peer]) -> Endings:
-    """How they ended, or their first streams if only those have; then they are closed."""
+    """How they ended, or streams of theirs if only those have; then they are closed."""
     endings = Counter(
-        f"stream {peer.resets[1]}" if peer.ending == "open" and 1 in peer.resets else peer.ending
+        f"stream {'/'.join(sorted(set(peer.resets.values())))}"
+        if peer.ending == "open" and peer.resets
+        else peer.ending
         for peer in peers
     )
     for peer in peers:
@@ -292,7 +295,7 @@ async def slow_bytes(aim: Aim) -> Endings:
     data = h2.frame(h2.DATA, 0, 1, bytes(10_000))
     slow = [
         await Peer.open(aim.port, first=b"") if number % 3 == 0 else await Peer.open(aim.port)
-        for number in range(100)
+        for number in range(SLOW)
     ]
     for number, peer in enumerate(slow):
         peer.mute = True

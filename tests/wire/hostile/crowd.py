@@ -26,6 +26,8 @@ OPEN_TIMEOUT_S = 20.0
 DRAIN_TIMEOUT_S = 20.0
 SENDERS = 10
 TEXT_BYTES = 100
+# Hostile members say something too.
+OURS = "honest "
 
 
 def new_id() -> str:
@@ -70,9 +72,10 @@ class Device:
             if entry.id != self.last + 1:
                 self.problems.append(f"{self.name}: entry {entry.id} came after {self.last}")
             self.last = entry.id
-            if entry.HasField("message_sent"):
+            text = entry.message_sent.content.text
+            if text.startswith(OURS):
                 self.got += 1
-                latencies.append(now - int(entry.message_sent.content.text.split()[0]))
+                latencies.append(now - int(text.split()[1]))
         for result in response.results:
             if result.HasField("error"):
                 self.problems.append(f"{self.name}: a send was refused: {result.error.message}")
@@ -153,7 +156,7 @@ class Crowd:
                 await asyncio.sleep(0)
             peer, stream_id, device = senders[number % len(senders)]
             number += 1
-            content = message_pb2.MessageContent(text=f"{due} ".ljust(TEXT_BYTES, "."))
+            content = message_pb2.MessageContent(text=f"{OURS}{due} ".ljust(TEXT_BYTES, "."))
             send = connect_pb2.SendMessageRequest(
                 channel_id=device.channel_id,
                 client_message_id=new_id(),

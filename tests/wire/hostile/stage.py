@@ -26,8 +26,8 @@ GROUPS = 2
 GROUP_MEMBERS = 100
 HOSTILE_MEMBERS = 50
 LOUD_MEMBERS = 40
-LOUD_MESSAGES = 50
-LOUD_BYTES = 90_000
+# How many messages are in the loud group, and of how many bytes.
+LOUD = 50, 90_000
 RATE = 20
 
 # Honest people may wait three times as long as without the attack. Two cores are shared by the
@@ -180,7 +180,7 @@ class Stage:
         return max(P99_TIMES * self.baseline.p99_ms, P99_FLOOR_MS)
 
     def rss_kib(self, key: str = "VmRSS:") -> int:
-        """The server's memory; "VmHWM:" is the most since `_forget_peak`."""
+        """The server's memory; "VmHWM:" is the most since `watched` began."""
         for line in Path(f"/proc/{self.server.pid}/status").read_text().splitlines():
             if line.startswith(key):
                 return int(line.split()[1])
@@ -214,19 +214,21 @@ class Stage:
         self.crowd.close()
 
 
-def start_server(folder: Path, *flags: str) -> tuple[ServerProcess, People]:
+def start_server(
+    folder: Path, *flags: str, loud: tuple[int, int] = LOUD
+) -> tuple[ServerProcess, People]:
     """A server process with everybody's accounts and groups."""
     server = ServerProcess(folder / "data", *FLAGS, *flags)
     _, key = create_api_key(server.data_dir, "hostile", SCOPES)
     server.start()
     try:
-        return server, asyncio.run(_people(server.target, key))
+        return server, asyncio.run(_people(server.target, key, *loud))
     except BaseException:
         server.kill()
         raise
 
 
-async def _people(target: str, key: str) -> People:
+async def _people(target: str, key: str, messages: int, size: int) -> People:
     admin = Admin(target, key)
     try:
         honest = [f"honest{number:03}" for number in range(GROUPS * GROUP_MEMBERS)]
@@ -248,12 +250,16 @@ async def _people(target: str, key: str) -> People:
             more = hostile if number == 0 else []
             groups.append(await _group(admin, members, more, [tokens[one] for one in members]))
         loud_group = await _group(admin, loud, [], [])
-        for _ in range(LOUD_MESSAGES):
-            content = message_pb2.MessageContent(text="loud " * (LOUD_BYTES // 5))
-            request = connect_pb2.SendMessageRequest(
-                channel_id=loud_group.id, client_message_id=new_id(), content=content
-            )
-            await admin.call(admin.chat.SendMessage, request, loud[0])
+
+        async def say() -> None:
+            async with room:
+                content = message_pb2.MessageContent(text="loud ".ljust(size, "!"))
+                request = connect_pb2.SendMessageRequest(
+                    channel_id=loud_group.id, client_message_id=new_id(), content=content
+                )
+                await admin.call(admin.chat.SendMessage, request, loud[0])
+
+        await asyncio.gather(*(say() for _ in range(messages)))
         return People(
             key, groups, [tokens[one] for one in hostile], [tokens[one] for one in loud], loud_group
         )
