@@ -46,7 +46,7 @@ class Progress:
         return False
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Piece:
     """Part of what was missed: `data` is a piece of a frame with `events` events.
 
@@ -56,6 +56,12 @@ class Piece:
 
     data: bytes
     events: int
+
+    def take(self) -> bytes:
+        """Its bytes, once: the generators that it came through keep the piece until they go on,
+        which for a device that does not read is long."""
+        data, self.data = self.data, b""
+        return data
 
 
 @dataclass(slots=True, frozen=True)
@@ -276,10 +282,12 @@ class CatchUp:
                         # Entries up to the committed head are there; an empty answer is a
                         # defect of the store, and a silent gap must not come of it.
                         raise RuntimeError(f"{channel_id}: no entries after {position} of {end}")
-                    yield Piece(
+                    position = page[-1].id
+                    piece = Piece(
                         b"".join([frames.entry(entry.payload) for entry in page]), len(page)
                     )
-                    position = page[-1].id
+                    del page  # the next one is read when there is room: that may take long
+                    yield piece
 
     async def _receipts(self, record: ChannelRecord, member: MemberRecord) -> Iterable[Piece]:
         if record.kind == channel_pb2.CHANNEL_KIND_BROADCAST:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -271,8 +271,8 @@ class DeviceStream:
                 self.looking[cursor.channel_id] = progress
                 streams.hub.look(cursor.channel_id, self)
             pieces = streams.catch_up.pieces(self.caller.user_id, wanted, progress)
-            async for piece in self._as_there_is_room(pieces):
-                self.outbox.add(piece.data)
+            if not await self._pass_on(pieces):
+                return
             # The iterator ended without waiting after its last check: everything up to the
             # stamp is queued, and from here on entries pass through.
             self.live = True
@@ -291,9 +291,15 @@ class DeviceStream:
         finally:
             self._catching_up = None
 
-    async def _as_there_is_room(self, pieces: AsyncGenerator[Piece, None]) -> AsyncIterator[Piece]:
-        """Pieces, each read when the device takes something, and few for all devices at a time:
-        streams of one connection see the same room, and must not all fill it."""
+    async def _pass_on(
+        self, pieces: AsyncGenerator[Piece, None], wanted: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Passes pieces on, each read when the device takes something, and few for all devices at
+        a time: streams of one connection see the same room, and must not all fill it.
+
+        Returns:
+            Whether that were all of them; otherwise the stream has ended, or they are not wanted.
+        """
         outbox, paging = self.outbox, self._streams.paging
         while await outbox.wait_for_room():
             async with paging:
@@ -301,9 +307,12 @@ class DeviceStream:
                     continue
                 piece = await anext(pieces, None)
                 if piece is None:
-                    return
-                yield piece
+                    return True
+                if not wanted():
+                    return False
+                outbox.add(piece.take())
                 outbox.flush()
+        return False
 
     # --- sends ---
 
@@ -368,10 +377,8 @@ class DeviceStream:
         channel_id = cursor.channel_id
         wanted = Wanted({channel_id: cursor}, page_bytes=self.outbox.page_bytes, cursors_only=True)
         pieces = self._streams.catch_up.pieces(self.caller.user_id, wanted, progress)
-        async for piece in self._as_there_is_room(pieces):
-            if self.closed or self.looking.get(channel_id) is not progress:
-                return
-            self.outbox.add(piece.data)
+        if not await self._pass_on(pieces, lambda: self.looking.get(channel_id) is progress):
+            return
         if self.looking.get(channel_id) is progress:
             if channel_id in progress.settled:
                 self.looking[channel_id] = None

@@ -171,8 +171,11 @@ class Stream:
         if most <= 0 and len(data):
             return False
         if len(data) > most:
-            part = memoryview(data)[:most]
-            pending[0] = memoryview(data)[most:]
+            view = memoryview(data)
+            part, rest = view[:most], view[most:]
+            # A view keeps all of its bytes: a small rest is better copied.
+            whole = len(view.obj)  # type: ignore[arg-type]
+            pending[0] = bytes(rest) if 2 * len(rest) < whole else rest
         else:
             part = pending.popleft()  # type: ignore[assignment]
         size = len(part)
