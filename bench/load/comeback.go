@@ -88,10 +88,10 @@ func runComeback(o *Options) (any, []string, error) {
 
 // sendSome lets the first member of each channel send, and waits until all have it.
 func sendSome(o *Options, fleet *Fleet) ([]*Sender, error) {
-	o.Senders = 1
-	senders, err := makeSenders(o, fleet, Measure{end: 1 << 62})
-	if err != nil {
-		return nil, err
+	var senders []*Sender
+	for _, channel := range o.Spec.Channels {
+		schedule := Schedule{batch: 1, size: o.Size, interval: time.Hour}
+		senders = append(senders, newSender(fleet.devices[channel.Members[0]], channel, schedule, 1))
 	}
 	for range o.Count {
 		for _, sender := range senders {

@@ -84,7 +84,7 @@ func runReceipts(o *Options) (any, []string, error) {
 		}
 		fleet.drain(o, []*Sender{sender})
 		head := fleet.devices[0].positions[channel.ID].newest.Load()
-		time.Sleep(quiet) // the sender's own mark of its message, if there is one
+		time.Sleep(quiet)
 		frames := framesOf(readers)
 
 		mark(o, "begin")
