@@ -39,11 +39,14 @@ lint: $(VENV) $(NODE) ## check everything that can be checked without running it
 	$(BIN)/buf format proto -d --exit-code
 	tools/breaking.sh $(LAST_RELEASE)
 	$(BIN)/python tools/generate.py --check
+	tests/wire/interop/generate.sh --check
 	npm --prefix sdk/typescript run --silent check
 
 generate: $(VENV) $(NODE) ## format proto/ and write the code generated from it
 	$(BIN)/buf format proto -w
 	$(BIN)/python tools/generate.py
+	tests/wire/interop/generate.sh
+	tests/wire/compat/generate.sh
 
 lock: ## resolve requirements/*.in again into the hash-locked requirements*.txt
 	tools/lock.sh $(PYTHON)

@@ -1,4 +1,4 @@
-"""A relay of TCP that counts its bytes: how a test sees whether something was compressed."""
+"""A relay of TCP that counts its bytes: how a test sees what went over the wire."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ class Relay:
         port: Where it listens, on 127.0.0.1.
         up: To the server.
         down: To the client.
+        asked: The bytes of `up`, of all connections as they came.
     """
 
     def __init__(self) -> None:
         self.port = 0
         self.up = 0
         self.down = 0
+        self.asked = bytearray()
 
 
 @asynccontextmanager
@@ -34,6 +36,8 @@ async def relay_to(host: str, port: int) -> AsyncIterator[Relay]:
         try:
             while chunk := await reader.read(65536):
                 setattr(relay, direction, getattr(relay, direction) + len(chunk))
+                if direction == "up":
+                    relay.asked += chunk
                 writer.write(chunk)
                 await writer.drain()
         except ConnectionError:
