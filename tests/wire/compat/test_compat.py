@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from bench.envoy import envoy
+from bench.process import Server
+from tests.wire.compat import programs
 from tests.wire.compat.gen import compat_pb2 as pb
-from tests.wire.compat.programs import go_client
 from tests.wire.compat.serving import serving
 
 REPOSITORY = Path(__file__).parents[3]
@@ -64,7 +67,28 @@ async def test_python(client: str, core: str) -> None:
 @pytest.mark.timeout(400)
 async def test_go(window: str, core: str) -> None:
     async with serving(core) as target:
-        check(await output_of([go_client(), target, window]), 6)
+        check(await output_of([*programs.go_client(), target, window]), 6)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("client", ["node_client", "java_client", "rust_client"])
+async def test_other_languages(client: str) -> None:
+    command = getattr(programs, client)()
+    async with serving("wire") as target:
+        check(await output_of([*command, target]), 9)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("client", ["grpcio", "grpc.aio, calm", "grpclib", "go"])
+async def test_behind_envoy(client: str, tmp_path: Path) -> None:
+    """Envoy is the client of the wire."""
+    if client == "go":
+        command: list[str | Path] = [*programs.go_client()]
+    else:
+        command = [sys.executable, "-m", f"tests.wire.compat.python.{PYTHON[client][0]}"]
+    async with serving("wire") as target:
+        with envoy(tmp_path, Server(os.getpid(), target, 0.0, tmp_path / "log")) as proxy:
+            check(await output_of([*command, proxy.address]), 6)
 
 
 async def test_curl_calls_a_method(tmp_path: Path) -> None:
