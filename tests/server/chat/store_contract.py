@@ -108,11 +108,6 @@ class WritesContract:
         assert before == 0 or before > 5000
         assert store.backlog_bytes == 0
 
-    async def test_an_empty_submission_waits_for_those_before(self, store: ChatStore) -> None:
-        room = Author("c")
-        outcomes = await all_done(store, [room.create(), room.send("ann"), []])
-        assert [error for _, error in outcomes] == [None] * 3
-
     async def test_an_entry_out_of_turn_is_refused(self, store: ChatStore) -> None:
         room = Author("c")
         await commit(store, room.create())
@@ -137,45 +132,6 @@ class WritesContract:
         await commit(store, Author("c").create())
         with pytest.raises(WriteRefused):
             await commit(store, [Redact("c", 7, b"")])
-
-    async def test_a_second_send_of_one_id_is_refused(self, store: ChatStore) -> None:
-        room = Author("c")
-        await commit(store, [*room.create(), *room.send("ann", key=uuid7(5))])
-        again = room.send("ann", key=uuid7(5))
-        with pytest.raises(WriteRefused):
-            await commit(store, again)
-
-    async def test_after_a_failure_all_that_was_submitted_since_fails(
-        self, store: ChatStore
-    ) -> None:
-        room, other = Author("c"), Author("other")
-        await commit(store, [*room.create(), *other.create()])
-        late: list[Outcome] = []
-        room.send("ann")  # lost: what follows is out of turn
-        bad, after = room.send("ann"), other.send("ann")
-        finished = asyncio.Event()
-
-        def inside(stamp: int, error: Exception | None) -> None:
-            late.append((stamp, error))
-            finished.set()
-
-        def failed(_stamp: int, error: Exception | None) -> None:
-            # Also what is submitted in the middle of the failing: it stands on what failed.
-            assert isinstance(error, WriteRefused)
-            store.submit(other.send("ann"), inside)
-
-        outcomes: list[Outcome] = []
-        store.submit(bad, failed)
-        store.submit(after, lambda stamp, error: outcomes.append((stamp, error)))
-        await finished.wait()
-        ((stamp, error),) = outcomes
-        assert stamp == 0
-        assert isinstance(error, StoreUnavailable)
-        assert isinstance(late[0][1], StoreUnavailable)
-        assert store.backlog_bytes == 0
-        record = await store.channel("other")
-        assert record is not None
-        assert record.head_id == 1
 
     async def test_after_a_failure_the_store_goes_on_from_what_is_stored(
         self, store: ChatStore
@@ -263,26 +219,6 @@ class EntriesContract:
         assert record.generation == store.generation > 0
         assert [await store.timeline_count("c", i) for i in range(6)] == [0, 0, 1, 1, 1, 0]
         assert await store.timeline_count("none", 1) == 0
-
-    async def test_the_feed_has_every_entry_once_in_commit_order(self, store: ChatStore) -> None:
-        rooms = [Author(f"c{i}") for i in range(3)]
-        stamps = [await commit(store, [w for room in rooms for w in room.create()])]
-        stamps.append(await commit(store, [*rooms[0].send("ann"), *rooms[0].send("ann")]))
-        quiet = await commit(store, [rooms[0].member("bob", read_id=2, delivered_id=2)])
-        stamps.append(await commit(store, [*rooms[2].send("ann"), *rooms[1].send("ann")]))
-        feed = await store.feed(0, 100)
-        assert feed == [
-            FeedRange(stamps[0], "c0", 1, 1),
-            FeedRange(stamps[0], "c1", 1, 1),
-            FeedRange(stamps[0], "c2", 1, 1),
-            FeedRange(stamps[1], "c0", 2, 3),
-            FeedRange(stamps[2], "c2", 2, 2),
-            FeedRange(stamps[2], "c1", 2, 2),
-        ]
-        assert await store.feed(0, 1) == feed[:3]
-        assert await store.feed(stamps[0], 1) == feed[3:4]
-        assert await store.feed(quiet, 9) == feed[4:]
-        assert await store.feed(stamps[2], 9) == []
 
 
 class MessagesContract:
@@ -460,15 +396,6 @@ class MembersContract:
         assert record.member_count == 1
         assert await store.channel("none") is None
 
-    async def test_the_last_row_of_a_member_holds(self, store: ChatStore) -> None:
-        room = Author("c")
-        await commit(store, room.create())
-        writes: list[Write] = [room.member("ann", read_count=count) for count in (5, 3, 9, 4)]
-        await commit(store, writes)
-        member = await store.member("c", "ann")
-        assert member is not None
-        assert member.read_count == 4
-
     async def test_settings_change_without_touching_the_head(self, store: ChatStore) -> None:
         room = Author("c")
         await commit(store, [*room.create(), *room.send("ann")])
@@ -486,30 +413,6 @@ class MembersContract:
         assert [m.user_id for m in await store.member_page("c", "", 3)] == ["u0", "u1", "u3"]
         assert [m.user_id for m in await store.member_page("c", "u3", 3)] == ["u4", "u5"]
         assert len(await store.members("c")) == 6
-
-    async def test_user_channels_since_a_stamp_are_those_that_changed(
-        self, store: ChatStore
-    ) -> None:
-        group, news = Author("group"), Author("news", kind=BROADCAST)
-        first = await commit(store, [*group.create(), *news.create()])
-
-        async def changed(user: str, stamp: int) -> list[str]:
-            return sorted(r.channel_id for r, _ in await store.user_channels(user, stamp))
-
-        assert await changed("ann", 0) == ["group", "news"]
-        assert await changed("ann", first) == []
-        second = await commit(store, [group.member("bob", delivered_id=1)])
-        assert await changed("ann", first) == ["group"]
-        assert await changed("bob", first) == ["group"]
-        third = await commit(store, [news.member("bob", delivered_id=1)])
-        assert await changed("ann", second) == []
-        assert await changed("bob", second) == ["news"]
-        fourth = await commit(store, [group.member("bob", preferences=b"")])
-        assert await changed("ann", third) == []
-        assert await changed("bob", third) == ["group"]
-        await commit(store, [*news.send("bob"), *group.send("bob")])
-        assert await changed("ann", fourth) == ["group", "news"]
-        assert await changed("eve", 0) == []
 
     async def test_left_and_deleted_channels_stay_but_do_not_count(self, store: ChatStore) -> None:
         rooms = [Author(name) for name in "abc"]
@@ -580,6 +483,99 @@ class RequestsContract:
         await commit(store, [PutRequest("s", "1", b"hash", b"later", 6)])
         assert await store.find_request("s", "1") == StoredRequest(b"hash", b"later")
 
+
+class OneWriterContract:
+    """What a store gives besides whose writes all go through one database of one writer: an order
+    over all channels, and numbers of its commits."""
+
+    async def test_an_empty_submission_waits_for_those_before(self, store: ChatStore) -> None:
+        room = Author("c")
+        outcomes = await all_done(store, [room.create(), room.send("ann"), []])
+        assert [error for _, error in outcomes] == [None] * 3
+
+    async def test_a_second_send_of_one_id_is_refused(self, store: ChatStore) -> None:
+        room = Author("c")
+        await commit(store, [*room.create(), *room.send("ann", key=uuid7(5))])
+        again = room.send("ann", key=uuid7(5))
+        with pytest.raises(WriteRefused):
+            await commit(store, again)
+
+    async def test_after_a_failure_all_that_was_submitted_since_fails(
+        self, store: ChatStore
+    ) -> None:
+        room, other = Author("c"), Author("other")
+        await commit(store, [*room.create(), *other.create()])
+        late: list[Outcome] = []
+        room.send("ann")  # lost: what follows is out of turn
+        bad, after = room.send("ann"), other.send("ann")
+        finished = asyncio.Event()
+
+        def inside(stamp: int, error: Exception | None) -> None:
+            late.append((stamp, error))
+            finished.set()
+
+        def failed(_stamp: int, error: Exception | None) -> None:
+            # Also what is submitted in the middle of the failing: it stands on what failed.
+            assert isinstance(error, WriteRefused)
+            store.submit(other.send("ann"), inside)
+
+        outcomes: list[Outcome] = []
+        store.submit(bad, failed)
+        store.submit(after, lambda stamp, error: outcomes.append((stamp, error)))
+        await finished.wait()
+        ((stamp, error),) = outcomes
+        assert stamp == 0
+        assert isinstance(error, StoreUnavailable)
+        assert isinstance(late[0][1], StoreUnavailable)
+        assert store.backlog_bytes == 0
+        record = await store.channel("other")
+        assert record is not None
+        assert record.head_id == 1
+
+    async def test_the_feed_has_every_entry_once_in_commit_order(self, store: ChatStore) -> None:
+        rooms = [Author(f"c{i}") for i in range(3)]
+        stamps = [await commit(store, [w for room in rooms for w in room.create()])]
+        stamps.append(await commit(store, [*rooms[0].send("ann"), *rooms[0].send("ann")]))
+        quiet = await commit(store, [rooms[0].member("bob", read_id=2, delivered_id=2)])
+        stamps.append(await commit(store, [*rooms[2].send("ann"), *rooms[1].send("ann")]))
+        feed = await store.feed(0, 100)
+        assert feed == [
+            FeedRange(stamps[0], "c0", 1, 1),
+            FeedRange(stamps[0], "c1", 1, 1),
+            FeedRange(stamps[0], "c2", 1, 1),
+            FeedRange(stamps[1], "c0", 2, 3),
+            FeedRange(stamps[2], "c2", 2, 2),
+            FeedRange(stamps[2], "c1", 2, 2),
+        ]
+        assert await store.feed(0, 1) == feed[:3]
+        assert await store.feed(stamps[0], 1) == feed[3:4]
+        assert await store.feed(quiet, 9) == feed[4:]
+        assert await store.feed(stamps[2], 9) == []
+
+    async def test_user_channels_since_a_stamp_are_those_that_changed(
+        self, store: ChatStore
+    ) -> None:
+        group, news = Author("group"), Author("news", kind=BROADCAST)
+        first = await commit(store, [*group.create(), *news.create()])
+
+        async def changed(user: str, stamp: int) -> list[str]:
+            return sorted(r.channel_id for r, _ in await store.user_channels(user, stamp))
+
+        assert await changed("ann", 0) == ["group", "news"]
+        assert await changed("ann", first) == []
+        second = await commit(store, [group.member("bob", delivered_id=1)])
+        assert await changed("ann", first) == ["group"]
+        assert await changed("bob", first) == ["group"]
+        third = await commit(store, [news.member("bob", delivered_id=1)])
+        assert await changed("ann", second) == []
+        assert await changed("bob", second) == ["news"]
+        fourth = await commit(store, [group.member("bob", preferences=b"")])
+        assert await changed("ann", third) == []
+        assert await changed("bob", third) == ["group"]
+        await commit(store, [*news.send("bob"), *group.send("bob")])
+        assert await changed("ann", fourth) == ["group", "news"]
+        assert await changed("eve", 0) == []
+
     async def test_old_rows_are_forgotten_a_few_at_a_time(self, store: ChatStore) -> None:
         room = Author("c")
         await commit(store, room.create())
@@ -603,8 +599,22 @@ class RequestsContract:
         assert kept == [False] * 4 + [True] * 2
         assert len(await store.entries("c", 0, 99, 99, 1 << 20)) == 7
 
+    async def test_the_last_row_of_a_member_holds(self, store: ChatStore) -> None:
+        room = Author("c")
+        await commit(store, room.create())
+        writes: list[Write] = [room.member("ann", read_count=count) for count in (5, 3, 9, 4)]
+        await commit(store, writes)
+        member = await store.member("c", "ann")
+        assert member is not None
+        assert member.read_count == 4
+
 
 class StoreContract(
-    WritesContract, EntriesContract, MessagesContract, MembersContract, RequestsContract
+    WritesContract,
+    EntriesContract,
+    MessagesContract,
+    MembersContract,
+    RequestsContract,
+    OneWriterContract,
 ):
     """All of it."""

@@ -1,0 +1,533 @@
+"""One channel's log under one epoch: taking it over, and writing it so that nothing acked is lost.
+
+The rules are those of docs/sequencer.md, which says why each is there. In short: ids are given by
+one owner at a time; what it writes carries a timestamp that grows with its epoch, so that a late
+write of an older owner never wins; it acks when an entry, its idempotency row and what follows
+from it are at QUORUM and its lease is still certainly alive; and who comes next decides first what
+of the unfinished end is the log's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from chinwag.chat.v1 import channel_pb2
+from chinwag.mesh.v1 import log_pb2
+from chinwag_server.chat.sequenced import schema
+from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver
+from chinwag_server.chat.sequenced.projection import (
+    REGISTER_BITS,
+    Projector,
+    Rows,
+    batches,
+    channel_cells,
+)
+from chinwag_server.chat.sequenced.record import append_of, record_of, writes_of
+from chinwag_server.chat.sequenced.tables import Delete, Put, Row, Tables, TablesUnavailable, Value
+from chinwag_server.chat.sequenced.tail import WINDOW, Found, Head, read_after, spans
+from chinwag_server.chat.store import (
+    AppendEntry,
+    EntryKind,
+    PutChannel,
+    Redact,
+    StoreUnavailable,
+    Write,
+    WriteRefused,
+    backlog_bytes_of,
+)
+
+log = logging.getLogger(__name__)
+
+# Bytes of one commit of a channel, all entries together.
+MAX_COMMIT_BYTES = 1 << 20
+RETRY_S = (0.05, 1.0)
+HINT_EVERY = 200
+
+_SENT = EntryKind.MESSAGE_SENT
+
+
+@dataclass(slots=True)
+class Part:
+    """The writes of a submission that are about one channel.
+
+    Attributes:
+        done: Called with what became of it: None once it is committed.
+    """
+
+    writes: Sequence[Write]
+    done: Callable[[Exception | None], None]
+    size_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size_bytes = backlog_bytes_of(self.writes)
+
+
+class _Refused(Exception):
+    """A part contradicts the log: the one at a place of a commit, of which nothing was written."""
+
+    def __init__(self, place: int, text: str) -> None:
+        super().__init__(text)
+        self.place = place
+
+
+class ShardEpoch:
+    """What the channels of a shard share while one epoch lasts."""
+
+    def __init__(self, epoch: Epoch, tables: Tables) -> None:
+        self.epoch = epoch
+        self._tables = tables
+        self._registers = 0
+        self._touched: dict[str, asyncio.Future[None]] = {}
+
+    @property
+    def entry_timestamp(self) -> int:
+        """Of entries; the deletion of phantoms is one below, a redaction one above."""
+        return 4 * self.epoch.number + 1
+
+    def check(self) -> None:
+        """Raises `EpochOver` if the epoch is; an owner that failed one check gives it up."""
+        if not self.epoch.alive():
+            self.epoch.give_up()
+            raise EpochOver
+
+    def next_register(self) -> int:
+        """The timestamp of a register that no entry tells of."""
+        self._registers += 1
+        if self._registers >> REGISTER_BITS:
+            self.epoch.give_up()
+            raise EpochOver
+        return (self.epoch.number << REGISTER_BITS) + self._registers
+
+    async def insist(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Repeats a write, with the same bytes, until it has succeeded.
+
+        Raises:
+            EpochOver: It did not while the epoch lasted.
+        """
+        wait_s, longest_s = RETRY_S
+        while True:
+            self.check()
+            try:
+                await work()
+                return
+            except TablesUnavailable as error:
+                log.warning("a write will be repeated: %s", error)
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(2 * wait_s, longest_s)
+
+    async def touch(self, channel_id: str) -> None:
+        """Notes that a channel is given ids, before the first: the next owner looks at once for
+        entries that were acked and told to nobody."""
+        noted = self._touched.get(channel_id)
+        if noted is None:
+            noted = asyncio.ensure_future(self._touch(channel_id))
+            self._touched[channel_id] = noted
+        await asyncio.shield(noted)
+
+    async def _touch(self, channel_id: str) -> None:
+        cells: dict[str, Value] = {"epoch": self.epoch.number}
+        row = Put(schema.TOUCHED, (self.epoch.shard,), (channel_id,), cells, self.entry_timestamp)
+        await self.insist(lambda: self._tables.write([row]))
+
+
+class Sequencer:
+    """One channel under one epoch.
+
+    Args:
+        before_ack: Called with the entries of a commit before they are acked: the inboxes.
+    """
+
+    def __init__(
+        self,
+        channel_id: str,
+        shard: ShardEpoch,
+        tables: Tables,
+        before_ack: Callable[[str, Sequence[AppendEntry]], Awaitable[None]] | None = None,
+    ) -> None:
+        self.channel_id = channel_id
+        self.shard = shard
+        self.head = Head()
+        self.row = Row(())
+        self.over = False
+        self.backlog_bytes = 0
+        self._tables = tables
+        self._before_ack = before_ack
+        self._projector = Projector(channel_id, 0, shard.next_register)
+        self._queue: deque[Part] = deque()
+        self._running: asyncio.Task[None] | None = None
+        self._taking: asyncio.Task[None] | None = None
+        self._taken = False
+        self._hinted = 0
+
+    @property
+    def exists(self) -> bool:
+        """Whether the channel was made; false while it was not taken over."""
+        return self._taken and "kind" in self.row.cells
+
+    @property
+    def is_broadcast(self) -> bool:
+        """Whether it is a broadcast channel; false while it was not taken over."""
+        return self._projector.kind == channel_pb2.CHANNEL_KIND_BROADCAST
+
+    @property
+    def projector(self) -> Projector:
+        """What is known of the channel's rows."""
+        return self._projector
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way or waits."""
+        return self._running is None
+
+    # --- taking over ---
+
+    async def take_over(self, *, making: bool = False) -> None:
+        """Decides what of the log's end is the log's, and makes it durable; before anything else
+        in an epoch, and once. Of a channel that is not there nothing is decided but with
+        `making`: it is about to be made.
+
+        Raises:
+            EpochOver: The epoch ended.
+            TablesUnavailable: The end could not be read.
+        """
+        while not self._taken:
+            taking = self._taking
+            if taking is None:
+                taking = self._taking = asyncio.ensure_future(self._take_over(making))
+            try:
+                # Whoever waits may be cancelled; what was begun is finished.
+                await asyncio.shield(taking)
+            finally:
+                if taking.done() and self._taking is taking:
+                    self._taking = None
+            if not making:
+                return
+
+    async def _take_over(self, making: bool) -> None:
+        self.shard.check()
+        rows = await self._tables.read(schema.CHANNELS, (self.channel_id,), limit=1)
+        row = rows[0] if rows else Row(())
+        hint = Head.unpack(row.blob("head"))
+        kept = await read_after(self._tables, self.channel_id, hint)
+        if not rows and not kept and not making:
+            return
+        self._projector.kind = row.number("kind")
+        await self._rewrite(kept)
+        await self._delete_after(kept[-1][0] if kept else hint.id)
+        self.shard.check()
+        head = hint
+        self.row = row
+        for entry_id, record in kept:
+            head = head.after(entry_id, record)
+            await self._follow(entry_id, record, writes_of(self.channel_id, record.projections))
+        if kept and self._before_ack is not None:
+            entries = [append_of(self.channel_id, at, record) for at, record in kept]
+            await self._before_ack(self.channel_id, entries)
+        self.head = head
+        self._hinted = hint.id
+        if kept:
+            await self._hint()
+        # Only now may anybody be told of the head.
+        self.shard.check()
+        self._taken = True
+
+    async def _delete_after(self, last: int) -> None:
+        """Deletes what may be in flight behind the end, also what has yet to land."""
+        timestamp = self.shard.entry_timestamp - 1
+        for bucket, first, end in spans(last + 1, last + WINDOW):
+            place = (self.channel_id, bucket)
+            gone = Delete(schema.ENTRIES, place, (first,), (end,), timestamp)
+            await self.shard.insist(lambda gone=gone: self._tables.write([gone]))  # type: ignore[misc]
+
+    async def _rewrite(self, kept: Sequence[Found]) -> None:
+        """Makes sure of entries that may have reached one replica only. Each keeps its record's
+        epoch: or else a take-over that stops half-way would make it fall inside the log."""
+        for bucket, first, end in spans(kept[0][0], kept[-1][0]) if kept else ():
+            some = [(entry_id, record) for entry_id, record in kept if first <= entry_id <= end]
+            for start in range(0, len(some), WINDOW):
+                await self._write_entries(bucket, some[start : start + WINDOW])
+
+    # --- writing ---
+
+    def submit(self, part: Part) -> None:
+        """Queues writes; they take effect in this order."""
+        if self.over:
+            part.done(StoreUnavailable("the channel has another owner"))
+            return
+        self.backlog_bytes += part.size_bytes
+        self._queue.append(part)
+        if self._running is None:
+            self._running = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        taken: list[Part] = []
+        try:
+            await self._insist_on_taking_over()
+            while self._queue:
+                taken = self._take()
+                await self._commit(taken)
+                for part in taken:
+                    self.backlog_bytes -= part.size_bytes
+                finished, taken = taken, []
+                for part in finished:
+                    self._tell(part, None)
+        except _Refused as refused:
+            self._end(taken, WriteRefused(str(refused)), refused.place)
+        except EpochOver:
+            self._end(taken, StoreUnavailable("the channel changes its owner: retry"))
+        except Exception as error:
+            # What was written is not known, so nobody may go on from here in this epoch.
+            log.exception("channel %s: its writer failed", self.channel_id)
+            self.shard.epoch.give_up()
+            self._end(taken, StoreUnavailable(f"the store failed: {error}"))
+        finally:
+            self._running = None
+
+    async def _insist_on_taking_over(self) -> None:
+        async def take_over() -> None:
+            await self.take_over(making=True)
+
+        if not self._taken:
+            await self.shard.insist(take_over)
+
+    def _end(self, taken: Sequence[Part], error: Exception, fault: int = -1) -> None:
+        """Nothing is written here any more: what of the commit under way holds, whoever takes the
+        channel over decides."""
+        self.over = True
+        parts = [*taken, *self._queue]
+        self._queue.clear()
+        self.backlog_bytes = 0
+        for place, part in enumerate(parts):
+            mine = fault in (-1, place)
+            self._tell(part, error if mine else StoreUnavailable("a write beside it failed"))
+
+    def _tell(self, part: Part, error: Exception | None) -> None:
+        try:
+            part.done(error)
+        except Exception:
+            log.exception("channel %s: a callback failed", self.channel_id)
+
+    def _take(self) -> list[Part]:
+        """The next commit: within the window, the bytes and one bucket, so that what it writes to
+        the log is one mutation."""
+        taken: list[Part] = []
+        entries = size = 0
+        bucket = -1
+        while self._queue:
+            part = self._queue[0]
+            ids = [write.id for write in part.writes if type(write) is AppendEntry]
+            if taken:
+                full = entries + len(ids) > WINDOW or size + part.size_bytes > MAX_COMMIT_BYTES
+                if full or (ids and bucket >= 0 and schema.bucket_of(ids[-1]) != bucket):
+                    break
+            entries += len(ids)
+            size += part.size_bytes
+            if ids and bucket < 0:
+                bucket = schema.bucket_of(ids[0])
+            taken.append(self._queue.popleft())
+        return taken
+
+    async def _commit(self, parts: Sequence[Part]) -> None:
+        self.shard.check()
+        epoch = self.shard.epoch.number
+        head = self.head
+        steps: list[tuple[int, log_pb2.LogRecord | None, list[Write]]] = []
+        appends: list[AppendEntry] = []
+        made = self.exists
+        for place, part in enumerate(parts):
+            before, groups = _by_entry(part.writes)
+            made = made or any(type(write) is PutChannel for write in part.writes)
+            if part.writes and not made:
+                raise _Refused(place, f"there is no channel {self.channel_id!r} to write to")
+            if before:
+                steps.append((head.id, None, before))
+            for append, follow in groups:
+                if append.id != head.id + 1:
+                    raise _Refused(
+                        place, f"{self.channel_id!r}: entry {append.id} after head {head.id}"
+                    )
+                made_of, rest = record_of(append, epoch, follow)
+                head = head.after(append.id, made_of)
+                steps.append((append.id, made_of, rest))
+                appends.append(append)
+            for write in part.writes:
+                if type(write) is Redact and write.id > head.id:
+                    raise _Refused(place, f"there is no entry {write.id} to redact")
+        if appends:
+            await self.shard.touch(self.channel_id)
+            records = [(at, record) for at, record, _ in steps if record is not None]
+            for bucket, first, end in spans(appends[0].id, appends[-1].id):
+                some = [(at, record) for at, record in records if first <= at <= end]
+                await self._write_entries(bucket, some)
+            # The ack follows the head, and the head the log at QUORUM under a lease that lived.
+            self.shard.check()
+        for at_id, record, follow in steps:
+            await self._follow(at_id, record, follow)
+        if appends and self._before_ack is not None:
+            await self._before_ack(self.channel_id, appends)
+        self.shard.check()
+        self.head = head
+        if head.id - self._hinted >= HINT_EVERY:
+            # Not before: where the next owner begins, everything has been done.
+            await self._hint()
+
+    async def _write_entries(self, bucket: int, some: Sequence[Found]) -> None:
+        """Entries of one bucket, with their idempotency rows, at QUORUM."""
+        timestamp = self.shard.entry_timestamp
+        rows: list[Put | Delete] = []
+        sends: dict[int, list[Put | Delete]] = {}
+        for entry_id, whole in some:
+            record = await self._without_body(entry_id, whole)
+            cells: dict[str, Value] = {"record": record.SerializeToString()}
+            rows.append(
+                Put(schema.ENTRIES, (self.channel_id, bucket), (entry_id,), cells, timestamp)
+            )
+            if record.client_message_id:
+                week = schema.week_of(record.client_message_id)
+                key = (record.sender_id, record.client_message_id)
+                sends.setdefault(week, []).append(
+                    Put(
+                        schema.SENDS,
+                        (self.channel_id, week),
+                        key,
+                        {"message_id": entry_id},
+                        timestamp,
+                    )
+                )
+        await self._write_all([rows, *sends.values()])
+
+    async def _without_body(self, entry_id: int, record: log_pb2.LogRecord) -> log_pb2.LogRecord:
+        """The record as it lies in its bucket; a long payload is written to a partition of its
+        own first."""
+        if len(record.payload) <= schema.BODY_BYTES:
+            return record
+        # By epoch, so that a phantom of this id keeps its own.
+        ref = b"%d.%d" % (record.epoch, entry_id)
+        cells: dict[str, Value] = {"payload": record.payload}
+        body = Put(schema.BODIES, (self.channel_id, ref), (), cells, self.shard.entry_timestamp)
+        await self.shard.insist(lambda: self._tables.write([body]))
+        short = log_pb2.LogRecord()
+        short.CopyFrom(record)
+        short.payload = b""
+        short.body_ref = ref
+        return short
+
+    async def _write_all(self, some: Sequence[Rows]) -> None:
+        """Batches of different partitions, at the same time; all are finished when it returns."""
+        if len(some) == 1:
+            await self.shard.insist(lambda: self._tables.write(some[0]))
+            return
+        results = await asyncio.gather(
+            *(self.shard.insist(lambda rows=rows: self._tables.write(rows)) for rows in some),  # type: ignore[misc]
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _follow(
+        self, at_id: int, record: log_pb2.LogRecord | None, follow: Sequence[Write]
+    ) -> None:
+        """Writes what follows from an entry, or with no record what was submitted without one."""
+        rows: Rows = []
+        redactions: list[Redact] = []
+        others: list[Write] = []
+        for write in follow:
+            if isinstance(write, Redact):
+                redactions.append(write)
+            else:
+                others.append(write)
+            if isinstance(write, PutChannel):
+                self.row = Row((), channel_cells(write.record))
+        rows += self._projector.rows(at_id, others)
+        if record is not None:
+            if record.moves_sender_marks:
+                rows += self._projector.own_mark(record.sender_id, at_id, record.timeline_count)
+            if record.kind == _SENT and record.thread_root_id:
+                rows.append(self._projector.reply(record.thread_root_id, at_id))
+            if record.kind == EntryKind.MESSAGE_EDITED:
+                rows.append(self._projector.edit(record.message_id, at_id))
+        if rows and record is not None:
+            await self._write_all(batches(rows))
+        else:
+            # Nobody could finish these if this process ended: so in their order, one by one.
+            for some in batches(rows):
+                await self.shard.insist(lambda some=some: self._tables.write(some))  # type: ignore[misc]
+        for redaction in redactions:
+            await self._redact(redaction)
+
+    async def _redact(self, write: Redact) -> None:
+        bucket = schema.bucket_of(write.id)
+        record = await self._read_insisting(bucket, write.id)
+        # The name of its body stays: whoever repeats this deletes the body again.
+        record.payload = write.payload
+        record.redacted = True
+        timestamp = self.shard.entry_timestamp + 1
+        cells: dict[str, Value] = {"record": record.SerializeToString()}
+        entry = Put(schema.ENTRIES, (self.channel_id, bucket), (write.id,), cells, timestamp)
+        await self.shard.insist(lambda: self._tables.write([entry]))
+        if record.body_ref:
+            body = Delete(schema.BODIES, (self.channel_id, record.body_ref), (), (), timestamp)
+            await self.shard.insist(lambda: self._tables.write([body]))
+
+    async def _read_insisting(self, bucket: int, entry_id: int) -> log_pb2.LogRecord:
+        found: list[log_pb2.LogRecord] = []
+
+        async def read() -> None:
+            rows = await self._tables.read(
+                schema.ENTRIES,
+                (self.channel_id, bucket),
+                after=(entry_id - 1,),
+                to=(entry_id,),
+                limit=1,
+            )
+            found.append(log_pb2.LogRecord.FromString(rows[0].blob("record")))
+
+        await self.shard.insist(read)
+        return found[0]
+
+    async def _hint(self) -> None:
+        """Stores the head with the channel: where the next owner begins to read."""
+        head = self.head
+        cells: dict[str, Value] = {"head": head.pack()}
+        row = Put(schema.CHANNELS, (self.channel_id,), (), cells, head.id)
+        await self.shard.insist(lambda: self._tables.write([row]))
+        self._hinted = head.id
+
+    async def settle(self) -> None:
+        """Waits until everything submitted is done, and stores the head: before the channel is
+        forgotten or handed over.
+
+        Raises:
+            EpochOver: The epoch ended first.
+        """
+        while self._running is not None:
+            await asyncio.wait([self._running])
+        if self.over:
+            raise EpochOver
+        if self.exists and self._hinted != self.head.id:
+            await self._hint()
+
+
+def _by_entry(
+    writes: Sequence[Write],
+) -> tuple[list[Write], list[tuple[AppendEntry, list[Write]]]]:
+    """The writes of a part by the entry that they follow from; what stands before the first
+    entry follows from it too. Without an entry: all, and no groups."""
+    before: list[Write] = []
+    groups: list[tuple[AppendEntry, list[Write]]] = []
+    for write in writes:
+        if type(write) is AppendEntry:
+            groups.append((write, before if not groups else []))
+            if len(groups) == 1:
+                before = []
+        elif groups:
+            groups[-1][1].append(write)
+        else:
+            before.append(write)
+    return before, groups

@@ -1,0 +1,414 @@
+"""`ChatStore` over a leaderless database, for the channels of the shards that this process owns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver
+from chinwag_server.chat.sequenced.projection import Rows, answer_row, batches
+from chinwag_server.chat.sequenced.reads import TableReads, record_from, together
+from chinwag_server.chat.sequenced.sequencer import Part, Sequencer, ShardEpoch
+from chinwag_server.chat.sequenced.tables import Delete, Put, Tables, TablesUnavailable
+from chinwag_server.chat.store import (
+    AppendEntry,
+    ChannelRecord,
+    Done,
+    FeedRange,
+    MemberRecord,
+    MessagePage,
+    PutChannel,
+    PutMember,
+    PutRequest,
+    Ranges,
+    StoredEntry,
+    StoredMessage,
+    StoredRequest,
+    StoredSend,
+    StoreUnavailable,
+    Write,
+)
+from chinwag_server.clock import Clock
+
+_Found = TypeVar("_Found")
+BeforeAck = Callable[[str, Sequence[AppendEntry]], Awaitable[None]]
+
+
+class SequencedStore:
+    """The log of the channels that this process owns.
+
+    It differs from a database of one writer in this: a submission is whole for each channel, and
+    in the order of each channel alone; and after StoreUnavailable it is not known whether it
+    took effect, so that callers retry under the same id.
+
+    Args:
+        epoch_of: The epoch of a channel's shard, None if another process owns it.
+        generation: Of the store.
+        before_ack: Called with the entries of a commit before they are acked.
+        max_open: Channels that are kept open while nothing happens in them.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        epoch_of: Callable[[str], Epoch | None],
+        *,
+        generation: int,
+        clock: Clock,
+        before_ack: BeforeAck | None = None,
+        max_open: int = 100_000,
+    ) -> None:
+        self._tables = tables
+        self._epoch_of = epoch_of
+        self._generation = generation
+        self._clock = clock
+        self._before_ack = before_ack
+        self._max_open = max_open
+        self._reads = TableReads(tables, generation)
+        self._shards: dict[int, ShardEpoch] = {}
+        self._open: OrderedDict[str, Sequencer] = OrderedDict()
+        self._background: set[asyncio.Task[None]] = set()
+        self._stamp = 0
+        self._closed = False
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    @property
+    def stamp(self) -> int:
+        return self._stamp
+
+    @property
+    def backlog_bytes(self) -> int:
+        return sum(sequencer.backlog_bytes for sequencer in self._open.values())
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self._closed = True
+        await together([lambda s=s: _settled(s) for s in self._open.values()])  # type: ignore[misc]
+
+    # --- owning ---
+
+    def _sequencer(self, channel_id: str) -> Sequencer:
+        """The channel's sequencer under the epoch that lasts.
+
+        Raises:
+            StoreUnavailable: This process does not own the channel's shard.
+        """
+        epoch = self._epoch_of(channel_id)
+        if epoch is None or not epoch.alive():
+            raise StoreUnavailable("this node does not own the channel: ask its owner")
+        shard = self._shards.get(epoch.shard)
+        if shard is None or shard.epoch is not epoch:
+            shard = self._shards[epoch.shard] = ShardEpoch(epoch, self._tables)
+        sequencer = self._open.get(channel_id)
+        if sequencer is None or sequencer.over or sequencer.shard is not shard:
+            sequencer = Sequencer(channel_id, shard, self._tables, self._before_ack)
+            self._open[channel_id] = sequencer
+            self._forget_some()
+        else:
+            self._open.move_to_end(channel_id)
+        return sequencer
+
+    def _forget_some(self) -> None:
+        if len(self._open) <= self._max_open:
+            return
+        for channel_id, sequencer in list(self._open.items()):
+            if sequencer.idle:
+                del self._open[channel_id]
+                return
+
+    async def _owned(self, channel_id: str) -> Sequencer:
+        sequencer = self._sequencer(channel_id)
+        try:
+            await sequencer.take_over()
+        except (EpochOver, TablesUnavailable) as error:
+            raise StoreUnavailable(f"the channel cannot be read now: {error}") from error
+        return sequencer
+
+    # --- writing ---
+
+    def submit(self, writes: Sequence[Write], done: Done) -> None:
+        if self._closed:
+            self._later(done, StoreUnavailable("the store is closed"))
+            return
+        parts, answers = _by_channel(writes)
+        left = len(parts) + bool(answers)
+        failed: Exception | None = None
+
+        def part_done(error: Exception | None) -> None:
+            nonlocal left, failed
+            left -= 1
+            failed = failed or error
+            if not left:
+                self._stamp = max(self._clock.time_us(), self._stamp + 1)
+                done(0 if failed else self._stamp, failed)
+
+        if not left:
+            left = 1
+            asyncio.get_running_loop().call_soon(part_done, None)
+        if answers:
+            self._spawn(self._put_answers(answers, part_done))
+        for channel_id, some in parts.items():
+            try:
+                sequencer = self._sequencer(channel_id)
+            except StoreUnavailable as error:
+                asyncio.get_running_loop().call_soon(part_done, error)
+            else:
+                sequencer.submit(Part(some, part_done))
+
+    async def _put_answers(
+        self, rows: Sequence[Put | Delete], done: Callable[[Exception | None], None]
+    ) -> None:
+        """Stores answers that nothing else follows from: no order matters to them."""
+        try:
+            for some in batches(rows):
+                await self._tables.write(some)
+        except TablesUnavailable as error:
+            done(StoreUnavailable(f"the store cannot write now: {error}"))
+        else:
+            done(None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    @staticmethod
+    def _later(done: Done, error: Exception) -> None:
+        asyncio.get_running_loop().call_soon(done, 0, error)
+
+    # --- reading ---
+
+    async def channel(self, channel_id: str) -> ChannelRecord | None:
+        sequencer = await self._owned(channel_id)
+        if not sequencer.exists:
+            return None
+        return record_from(channel_id, sequencer.row, sequencer.head, self._generation)
+
+    async def members(self, channel_id: str) -> list[MemberRecord]:
+        sequencer = self._sequencer(channel_id)
+        broadcast = sequencer.is_broadcast
+        rows = await self._reading(lambda: self._reads.members(channel_id, is_broadcast=broadcast))
+        for row in rows:
+            sequencer.projector.knows(row)
+        return rows
+
+    async def member(self, channel_id: str, user_id: str) -> MemberRecord | None:
+        broadcast = self._sequencer(channel_id).is_broadcast
+        return await self._reading(
+            lambda: self._reads.member(channel_id, user_id, is_broadcast=broadcast)
+        )
+
+    async def member_page(
+        self, channel_id: str, after_user_id: str, limit: int
+    ) -> list[MemberRecord]:
+        broadcast = self._sequencer(channel_id).is_broadcast
+        return await self._reading(
+            lambda: self._reads.member_page(
+                channel_id, after_user_id, limit, is_broadcast=broadcast
+            )
+        )
+
+    async def find_sends(self, keys: Sequence[tuple[str, str, bytes]]) -> list[StoredSend | None]:
+        return await together([lambda key=key: self._find_send(*key) for key in keys])  # type: ignore[misc]
+
+    async def _find_send(
+        self, channel_id: str, sender_id: str, client_message_id: bytes
+    ) -> StoredSend | None:
+        """A hit counts only if the log says the same, under a lease that lives after that."""
+        sequencer = await self._owned(channel_id)
+        message_id = await self._reading(
+            lambda: self._reads.sent_id(channel_id, sender_id, client_message_id)
+        )
+        if not 0 < message_id <= sequencer.head.id:
+            return None
+        record = await self._reading(lambda: self._reads.record(channel_id, message_id))
+        if (
+            record is None
+            or record.sender_id != sender_id
+            or record.client_message_id != client_message_id
+        ):
+            return None
+        try:
+            sequencer.shard.check()
+        except EpochOver as error:
+            raise StoreUnavailable("the channel changes its owner: retry") from error
+        return StoredSend(message_id, record.content_hash)
+
+    async def _reading(self, read: Callable[[], Awaitable[_Found]]) -> _Found:
+        try:
+            return await read()
+        except TablesUnavailable as error:
+            raise StoreUnavailable(f"the store cannot be read now: {error}") from error
+
+    # --- reading what was committed, wherever it is owned ---
+
+    async def user_channels(
+        self, user_id: str, since_stamp: int = 0
+    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+        rows = await self._reading(lambda: self._reads.user_rows(user_id))
+        records = await together([lambda row=row: self._record(row.channel_id) for row in rows])  # type: ignore[misc]
+        return [
+            (record, row) for record, row in zip(records, rows, strict=True) if record is not None
+        ]
+
+    async def _record(self, channel_id: str) -> ChannelRecord | None:
+        epoch = self._epoch_of(channel_id)
+        if epoch is not None and epoch.alive():
+            return await self.channel(channel_id)
+        return await self._reading(lambda: self._reads.channel(channel_id))
+
+    async def user_channel_page(
+        self,
+        user_id: str,
+        kinds: Sequence[int],
+        include_archived: bool,
+        after: tuple[bool, int, str] | None,
+        limit: int,
+    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+        found = sorted(
+            ((not row.pinned, -record.head_time_us, record.channel_id), record, row)
+            for record, row in await self.user_channels(user_id)
+            if row.role
+            and (not kinds or record.kind in kinds)
+            and (include_archived or not row.archived)
+        )
+        start = (not after[0], -after[1], after[2]) if after else None
+        return [(record, row) for place, record, row in found if start is None or place > start][
+            :limit
+        ]
+
+    async def count_user_channels(self, user_id: str) -> int:
+        return sum(
+            bool(row.role) and not record.deleted
+            for record, row in await self.user_channels(user_id)
+        )
+
+    async def entries(
+        self, channel_id: str, after_id: int, to_id: int, limit: int, max_bytes: int
+    ) -> list[StoredEntry]:
+        to_id = min(to_id, self._head_id(channel_id, to_id))
+        return await self._reading(
+            lambda: self._reads.entries(channel_id, after_id, to_id, limit, max_bytes)
+        )
+
+    def _head_id(self, channel_id: str, otherwise: int) -> int:
+        """What may be shown of a channel that is open here."""
+        sequencer = self._open.get(channel_id)
+        return sequencer.head.id if sequencer is not None else otherwise
+
+    async def entry(self, channel_id: str, entry_id: int) -> bytes | None:
+        if entry_id > self._head_id(channel_id, entry_id):
+            return None
+        return await self._reading(lambda: self._reads.entry(channel_id, entry_id))
+
+    async def entries_of_message(self, channel_id: str, message_id: int) -> list[StoredEntry]:
+        return await self._reading(lambda: self._reads.entries_of_message(channel_id, message_id))
+
+    async def timeline_count(self, channel_id: str, entry_id: int) -> int:
+        if entry_id > self._head_id(channel_id, entry_id):
+            return 0
+        record = await self._reading(lambda: self._reads.record(channel_id, entry_id))
+        return record.timeline_count if record is not None else 0
+
+    async def message(self, channel_id: str, message_id: int) -> StoredMessage | None:
+        if message_id > self._head_id(channel_id, message_id):
+            return None
+        return await self._reading(lambda: self._reads.message(channel_id, message_id))
+
+    async def messages(
+        self,
+        channel_id: str,
+        ranges: Ranges,
+        *,
+        thread_root_id: int,
+        anchor: str,
+        anchor_id: int,
+        limit: int,
+        max_bytes: int,
+    ) -> MessagePage:
+        head_id = self._head_id(channel_id, max((last for _, last in ranges), default=0))
+        shown = [(first, min(last, head_id)) for first, last in ranges if first <= head_id]
+        return await self._reading(
+            lambda: self._reads.messages(
+                channel_id,
+                shown,
+                thread_root_id=thread_root_id,
+                anchor=anchor,
+                anchor_id=anchor_id,
+                limit=limit,
+                max_bytes=max_bytes,
+            )
+        )
+
+    async def last_messages(self, wanted: Sequence[tuple[str, int]]) -> dict[str, StoredMessage]:
+        found = await together([lambda place=place: self.message(*place) for place in wanted])  # type: ignore[misc]
+        return {
+            channel_id: message
+            for (channel_id, _), message in zip(wanted, found, strict=True)
+            if message is not None
+        }
+
+    async def has_reaction(
+        self, channel_id: str, message_id: int, emoji: str, user_id: str
+    ) -> bool:
+        return await self._reading(
+            lambda: self._reads.has_reaction(channel_id, message_id, emoji, user_id)
+        )
+
+    async def reaction_users(
+        self, channel_id: str, message_id: int, emoji: str, limit: int
+    ) -> list[str]:
+        return await self._reading(
+            lambda: self._reads.reaction_users(channel_id, message_id, emoji, limit)
+        )
+
+    async def mention_count(self, channel_id: str, user_id: str, after_id: int, to_id: int) -> int:
+        return await self._reading(
+            lambda: self._reads.mention_count(channel_id, user_id, after_id, to_id)
+        )
+
+    async def find_request(self, scope: str, request_id: str) -> StoredRequest | None:
+        return await self._reading(lambda: self._reads.find_request(scope, request_id))
+
+    async def messages_of_sender(
+        self, sender_id: str, after: tuple[str, int], limit: int
+    ) -> list[tuple[str, int]]:
+        return await self._reading(lambda: self._reads.messages_of_sender(sender_id, after, limit))
+
+    async def feed(self, after_stamp: int, limit: int) -> list[FeedRange]:
+        raise StoreUnavailable("the feed of a mesh is not there yet")
+
+    async def expire_requests(self, before_us: int, limit: int) -> int:
+        return 0  # the tables forget by themselves
+
+
+async def _settled(sequencer: Sequencer) -> None:
+    # If the epoch ends before, whoever takes the channel over finds what is there.
+    with contextlib.suppress(EpochOver):
+        await sequencer.settle()
+
+
+def _by_channel(writes: Sequence[Write]) -> tuple[dict[str, list[Write]], Rows]:
+    """A submission's writes by channel. Answers to requests go with the channel that they are
+    about; where there is none, they are given as rows."""
+    found: dict[str, list[Write]] = {}
+    answers: list[PutRequest] = []
+    for write in writes:
+        if isinstance(write, PutRequest):
+            answers.append(write)
+        elif isinstance(write, PutChannel | PutMember):
+            found.setdefault(write.record.channel_id, []).append(write)
+        else:
+            found.setdefault(write.channel_id, []).append(write)
+    if not found:
+        return {}, [answer_row(answer) for answer in answers]
+    next(iter(found.values())).extend(answers)
+    return found, []

@@ -1,0 +1,62 @@
+"""The sequenced chat store over tables in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chinwag_server.chat.sequenced.memory import MemoryTables
+from chinwag_server.chat.sequenced.store import SequencedStore
+from chinwag_server.clock import SystemClock
+from tests.server.chat.store_contract import (
+    EntriesContract,
+    MembersContract,
+    MessagesContract,
+    RequestsContract,
+    WritesContract,
+)
+
+
+class Always:
+    """An epoch that lasts."""
+
+    shard = 1
+    number = 7
+
+    def alive(self) -> bool:
+        return True
+
+    def give_up(self) -> None:
+        raise AssertionError("an epoch was given up without need")
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[SequencedStore]:
+    epoch = Always()
+    store = SequencedStore(
+        MemoryTables(), lambda _channel_id: epoch, generation=5, clock=SystemClock()
+    )
+    await store.open()
+    yield store
+    await store.close()
+
+
+class TestEntries(EntriesContract):
+    pass
+
+
+class TestMessages(MessagesContract):
+    pass
+
+
+class TestMembers(MembersContract):
+    pass
+
+
+class TestRequests(RequestsContract):
+    pass
+
+
+class TestWrites(WritesContract):
+    pass
