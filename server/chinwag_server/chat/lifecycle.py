@@ -114,9 +114,10 @@ class Lifecycle:
             if not await self._directory.may_write(caller.user_id, other):
                 raise Refusal("RECIPIENT_UNAVAILABLE", "you cannot write to this user")
             await self._members.check_channel_limit([caller.user_id])
-        # The other one may have made it while this one waited: get() again, and nothing waits
-        # between its answer and the making.
-        log = await self._channels.get(channel_id)
+        # The other one may have made it while this one waited, also for this second answer: what is
+        # in memory now counts, and nothing waits between that and the making.
+        await self._channels.get(channel_id)
+        log = self._channels.loaded(channel_id)
         if log is not None:
             if not log.committed_id:
                 await self._channels.commit([log], [])
