@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from chinwag_server.chat.sequenced.cells import Partition, Replica
 from chinwag_server.chat.sequenced.tables import (
@@ -135,16 +136,14 @@ class SimTables:
         def answered(copy: Partition) -> None:
             answers.append(copy)
             if len(answers) == QUORUM and not done.done():
-                whole = Partition()
-                for answer in answers:
-                    whole.merge(answer)
+                whole, other = answers
+                whole.merge(other)
                 done.set_result(whole)
 
         def ask(place: int) -> None:
             if place in cluster.down or rng.random() < faults.lost:
                 return
-            copy = Partition()
-            copy.merge(cluster.replicas[place].partition(table.name, partition))
+            copy = cluster.replicas[place].partition(table.name, partition).part(after, to)
             cluster.at(cluster.delay(), lambda: answered(copy))
 
         if self._name not in cluster.cut_off:
@@ -180,7 +179,7 @@ class SimTables:
         await self._in_time(done)
         return done.result()
 
-    async def _in_time(self, done: asyncio.Future[object]) -> None:
+    async def _in_time(self, done: asyncio.Future[Any]) -> None:
         await asyncio.wait([done], timeout=self._timeout_s)
         if not done.done():
             done.cancel()

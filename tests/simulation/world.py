@@ -7,19 +7,27 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
-from chinwag.chat.v1 import channel_pb2, chat_service_pb2, connect_pb2
+from chinwag.chat.v1 import connect_pb2
 from chinwag_server.chat.ids import direct_channel_id
 from chinwag_server.chat.room import ChatRoom, ChatSettings
 from chinwag_server.chat.sends import Sent
 from chinwag_server.chat.sequenced.store import SequencedStore
 from chinwag_server.chat.store import StoreUnavailable
 from chinwag_server.mesh.coordination import CoordinationUnavailable
+from chinwag_server.mesh.membership import (
+    Membership,
+    NodeRecord,
+    NodeState,
+    new_node_id,
+    serving,
+)
 from chinwag_server.mesh.memory_coordination import MemoryCluster, MemoryCoordination
+from chinwag_server.mesh.ownership import Epoch, EpochRefused, Ownership, Owning
+from chinwag_server.mesh.shards import shard_of
 from chinwag_server.rpc.caller import Caller, set_caller
 from chinwag_server.rpc.errors import Refusal
 from tests.simulation.checker import History
 from tests.simulation.loop import Loop, Process, SimClock
-from tests.simulation.owning import Owning
 from tests.simulation.replicas import Cluster, Faults, SimTables
 
 GENERATION = 5
@@ -55,7 +63,9 @@ class Node:
         self.name = name
         self.lives = 0
         self.process: Process | None = None
-        self.owning: Owning
+        self.ownership: Ownership
+        self.membership: Membership
+        self.tables: SimTables
         self.room: ChatRoom
         self.store: SequencedStore
         self.coordination_cut = False
@@ -74,11 +84,28 @@ class Node:
         world.history.note(world.loop.now, self.process.name, f"starts, its clock at {rate:.2f}")
         with world.loop.inside(self.process):
             clock = SimClock(world.loop, self.process)
-            tables = SimTables(world.tables, self.name)
             coordination = MemoryCoordination(world.etcd, clock, self._travel)
-            self.owning = Owning(coordination, clock, world.bits(16), tables.claim, self._lost)
+            self.ownership = Ownership(
+                coordination,
+                clock,
+                world.bits,
+                node_id := new_node_id(world.bits),
+                Owning(self._confirm, self._won, self._hand_over, self._lost),
+            )
+            self.membership = Membership(
+                coordination,
+                clock,
+                NodeRecord(node_id, self.name, state=NodeState.SERVING),
+                cluster_id="simulated",
+                changed=lambda nodes: self.ownership.assign(serving(nodes)),
+            )
+            self.tables = SimTables(world.tables, self.name)
             self.store = SequencedStore(
-                tables, self.owning.epoch_of, generation=GENERATION, clock=clock
+                self.tables,
+                lambda channel_id: self.ownership.epoch_of(shard_of(channel_id)),
+                self.ownership.give_up,  # type: ignore[arg-type]
+                generation=GENERATION,
+                clock=clock,
             )
             self.room = ChatRoom(
                 self.store,
@@ -87,8 +114,20 @@ class Node:
                 settings=ChatSettings(),
                 clock=clock,
                 random_bytes=world.bits,
+                is_mine=lambda channel_id: (
+                    self.ownership.epoch_of(shard_of(channel_id)) is not None
+                ),
             )
-            world.loop.create_task(self.owning.run())
+            world.loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        self.ownership.start()
+        while True:
+            try:
+                await self.membership.start()
+                return
+            except CoordinationUnavailable:
+                await asyncio.sleep(0.5)
 
     async def _travel(self) -> None:
         world = self.world
@@ -97,22 +136,47 @@ class Node:
             await asyncio.sleep(1.0)
             raise CoordinationUnavailable("cut off")
 
-    def _lost(self, shard: int) -> None:
+    # --- owning ---
+
+    async def _confirm(self, epoch: Epoch) -> None:
+        stored = await self.tables.claim(epoch.shard, epoch.number, epoch.nonce)
+        if stored != (epoch.number, epoch.nonce):
+            raise EpochRefused(f"stored is epoch {stored[0]}")
+
+    def _won(self, epoch: Epoch) -> None:
+        self._say(f"owns shard {epoch.shard} in epoch {epoch.number}")
+        self.world.loop.create_task(self._take_over(epoch))
+
+    async def _take_over(self, epoch: Epoch) -> None:
+        while epoch.alive():
+            try:
+                await self.store.take_over_touched(epoch)
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.5)
+
+    async def _hand_over(self, epoch: Epoch) -> None:
+        await self.store.hand_over(epoch)
+        self._say(f"hands shard {epoch.shard} over")
+
+    def _lost(self, epoch: Epoch) -> None:
+        self._say(f"lost shard {epoch.shard}")
+        self.store.forget(epoch)
         channels = self.room.channels
         for log in list(channels._logs.values()):
-            if self.owning.shard_of(log.id) == shard:
+            if shard_of(log.id) == epoch.shard:
                 channels.drop(log)
+
+    def _say(self, what: str) -> None:
+        assert self.process is not None
+        self.world.history.note(self.world.loop.now, self.process.name, what)
 
     # --- what clients may ask ---
 
-    async def on_create(self, user: str, members: Sequence[str], request_id: str) -> str:
-        """Makes the direct channel of two users."""
+    async def on_call(self, user: str, method: str, request: Any) -> Any:
+        """A unary method of ChatService."""
         set_caller(Caller(user, f"{user}-1"))
-        request = chat_service_pb2.CreateChannelRequest(
-            kind=channel_pb2.CHANNEL_KIND_DIRECT, member_user_ids=members, request_id=request_id
-        )
-        answer = await self.room.servicer.CreateChannel(request, None)
-        return str(answer.channel.channel.id)
+        return await getattr(self.room.servicer, method)(request, None)
 
     async def on_send(
         self, user: str, channel_id: str, sends: Sequence[tuple[str, str]]
@@ -142,6 +206,31 @@ class Node:
             return []
         entries = await self.store.entries(channel_id, after_id, log.committed_id, 50, 1 << 20)
         return [(entry.id, entry.payload) for entry in entries]
+
+    async def on_state(self, channel_id: str, message_ids: Sequence[int]) -> dict[str, Any]:
+        """What is stored of a channel, for the checker."""
+        record = await self.store.channel(channel_id)
+        if record is None:
+            raise StoreUnavailable("the channel is not there")
+        members = await self.store.members(channel_id)
+        own_rows = {}
+        for row in members:
+            for other, own in await self.store.user_channels(row.user_id):
+                if other.channel_id == channel_id:
+                    own_rows[row.user_id] = own
+        return {
+            "head": (record.head_id, record.head_count),
+            "member_count": record.member_count,
+            "members": members,
+            "own_rows": own_rows,
+            "messages": {
+                number: await self.store.message(channel_id, number) for number in message_ids
+            },
+        }
+
+    async def on_find(self, channel_id: str, sender: str, key: bytes) -> Any:
+        """What is remembered of a send."""
+        return await self.store.find_sends([(channel_id, sender, key)])
 
 
 class World:

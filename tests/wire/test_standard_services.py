@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
-from grpc_health.v1._async import HealthServicer  # type: ignore[import-untyped]
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
+    reflection,
     reflection_pb2,
     reflection_pb2_grpc,
 )
-from grpc_reflection.v1alpha._async import ReflectionServicer  # type: ignore[import-untyped]
 
 from chinwag_server.wire import Server
 
@@ -20,10 +19,10 @@ HOST = "127.0.0.1"
 
 async def test_health_and_reflection() -> None:
     server = Server()
-    health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = ["grpc.health.v1.Health"]
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(names), server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
     port = await server.listen(HOST)
     status = health_pb2.HealthCheckResponse
     try:
@@ -31,15 +30,15 @@ async def test_health_and_reflection() -> None:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             watch = stub.Watch(health_pb2.HealthCheckRequest(service="x"), timeout=10)
             assert (await watch.read()).status == status.SERVICE_UNKNOWN
-            await health.set("x", status.SERVING)
+            await servicer.set("x", status.SERVING)
             assert (await watch.read()).status == status.SERVING
             answer = await stub.Check(health_pb2.HealthCheckRequest(service="x"), timeout=10)
             assert answer.status == status.SERVING
             watch.cancel()
 
-            reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+            asking: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
             asked = reflection_pb2.ServerReflectionRequest(list_services="")
-            found = reflection.ServerReflectionInfo(iter([asked]), timeout=10)
+            found = asking.ServerReflectionInfo(iter([asked]), timeout=10)
             listed = (await found.read()).list_services_response.service
             assert [service.name for service in listed] == names
     finally:

@@ -9,9 +9,24 @@ from collections.abc import Callable
 RandomBytes = Callable[[int], bytes]
 
 
-def new_channel_id(random_bytes: RandomBytes) -> str:
-    """A fresh id of a group or broadcast channel: "c" and 128 random bits in base32."""
-    return "c" + _base32(random_bytes(16))
+# Draws of an id until one is of a shard that this node owns: with one shard of 1,024, half of all
+# nodes need 700.
+MAX_DRAWS = 20_000
+
+
+def new_channel_id(
+    random_bytes: RandomBytes, accepts: Callable[[str], bool] = lambda _channel_id: True
+) -> str:
+    """A fresh id of a group or broadcast channel: "c" and 128 random bits in base32.
+
+    Raises:
+        LookupError: None was accepted.
+    """
+    for _ in range(MAX_DRAWS):
+        channel_id = "c" + _base32(random_bytes(16))
+        if accepts(channel_id):
+            return channel_id
+    raise LookupError("no id was accepted")
 
 
 def direct_channel_id(user_a: str, user_b: str) -> str:

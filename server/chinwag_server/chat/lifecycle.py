@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from chinwag.chat.v1 import channel_pb2, chat_service_pb2, entry_pb2
 from chinwag_server.chat import access, ids
 from chinwag_server.chat.channel import ChannelLog
-from chinwag_server.chat.channels import Channels
+from chinwag_server.chat.channels import Channels, storage_unavailable
 from chinwag_server.chat.directory import Directory
 from chinwag_server.chat.entries import settings_of, time_us, timestamp
 from chinwag_server.chat.membership import Membership
@@ -31,6 +31,7 @@ class Lifecycle:
         directory: Directory,
         clock: Clock,
         random_bytes: ids.RandomBytes,
+        is_mine: Callable[[str], bool] = lambda _channel_id: True,
     ) -> None:
         self._channels = channels
         self._members = members
@@ -39,6 +40,7 @@ class Lifecycle:
         self._directory = directory
         self._clock = clock
         self._random_bytes = random_bytes
+        self._is_mine = is_mine
 
     # --- creating ---
 
@@ -77,7 +79,7 @@ class Lifecycle:
         await self._members.check_addable(caller, others)
         await self._members.check_channel_limit([caller.user_id, *others])
         settings = channel_pb2.Channel(
-            id=ids.new_channel_id(self._random_bytes),
+            id=self._new_id(),
             kind=request.kind,
             name=request.name,
             description=request.description,
@@ -94,6 +96,13 @@ class Lifecycle:
         writes += remember(answer)
         await self._channels.commit([log], writes)
         return self._created(log, caller)
+
+    def _new_id(self) -> str:
+        try:
+            return ids.new_channel_id(self._random_bytes, self._is_mine)
+        except LookupError:
+            # This node owns no shard at the moment.
+            raise storage_unavailable() from None
 
     async def _create_direct(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from google.protobuf.duration_pb2 import Duration
@@ -77,6 +78,7 @@ class ChatRoom:
         store: Opened by the caller, and closed by them after `stop`.
         authenticate: Verifies an access token for renew_token.
         watch_account: Subscribes a stream to its account's events.
+        is_mine: Whether a channel of this id would be this node's.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class ChatRoom:
         watch_account: WatchAccount | None = None,
         clock: Clock | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
+        is_mine: Callable[[str], bool] = lambda _channel_id: True,
         server_version: str = "",
     ) -> None:
         settings = settings or ChatSettings()
@@ -119,7 +122,9 @@ class ChatRoom:
             max_group_members=settings.max_group_members,
             max_user_channels=settings.max_user_channels,
         )
-        lifecycle = Lifecycle(self.channels, self.membership, views, directory, clock, random_bytes)
+        lifecycle = Lifecycle(
+            self.channels, self.membership, views, directory, clock, random_bytes, is_mine
+        )
         marks = Marks(self.channels, views, self.hub, clock)
         sends = Sends(self.channels, self.messages, directory, clock)
         catch_up = CatchUp(self.channels, views)

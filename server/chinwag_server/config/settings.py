@@ -48,8 +48,9 @@ class ListenSettings:
     )
     wire: str = setting(
         "wire",
-        "What speaks gRPC: chinwag's own server core (wire), or grpc.aio (grpcio), which costs "
-        "several times as much and is there to compare.",
+        "What speaks gRPC: chinwag's own server core (wire), or grpc.aio (grpcio), which is there "
+        "to compare: it takes two to three times the CPU a delivery in a quiet group, and five "
+        "times the memory an idle device.",
         choices=("wire", "grpcio"),
         flag="wire",
     )

@@ -84,8 +84,11 @@ class GrpcioServer:
 
     def _unary_unary(self, method: Method) -> Any:
         async def handle(data: bytes, context: Any) -> bytes:
+            async def read() -> bytes:
+                return data
+
             try:
-                return await self._middleware.unary(method, _head(context), data)
+                return await self._middleware.unary(method, _head(context), read)
             except CallFailed as failure:
                 await _abort(context, failure)
 

@@ -31,6 +31,7 @@ from chinwag_server.rpc.validation import parse
 
 log = logging.getLogger(__name__)
 
+Read = Callable[[], Awaitable[bytes | None]]
 Write = Callable[[bytes], Awaitable[None]]
 
 DRAIN_RETRY_S = 1.0
@@ -105,11 +106,11 @@ class Middleware:
         """Open streams of all kinds, but for health watches and reflection."""
         return self._running_streams
 
-    async def unary(self, method: Method, head: Head, data: bytes) -> bytes:
+    async def unary(self, method: Method, head: Head, read: Read) -> bytes:
         """Runs a unary call.
 
         Args:
-            data: The serialised request.
+            read: Gives the serialised request once the call is let in; None: there was none.
 
         Returns:
             The serialised response.
@@ -122,7 +123,7 @@ class Middleware:
             limit_s = min(limit_s, head.time_left_s)
         self._running_calls += 1
         try:
-            result: bytes = await self._run(method, head, limit_s, self._unary(method, head, data))
+            result: bytes = await self._run(method, head, limit_s, self._unary(method, head, read))
         finally:
             self._running_calls -= 1
         return result
@@ -266,9 +267,13 @@ class Middleware:
 
     # --- the servicer ---
 
-    async def _unary(self, method: Method, head: Head, data: bytes) -> bytes:
+    async def _unary(self, method: Method, head: Head, read: Read) -> bytes:
         behaviour = await self.admit(method, head)
+        data = await read()
+        if data is None:
+            raise Refusal("MALFORMED", "the call ended without a request")
         request = self._parse(method, data)
+        del data  # it may be large, and the answer may take long
         response: Message = await behaviour(request, Context(head))
         return response.SerializeToString()
 

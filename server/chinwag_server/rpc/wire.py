@@ -1,7 +1,7 @@
 """The wire adapter: serves a registry through the middleware with our own gRPC core.
 
-Three kinds of calls: unary ones are a task from their whole request on; streams of coroutines
-read and write by awaiting; pushed streams (see `pushed`) have no task at all while they wait.
+Three kinds of calls: unary ones and streams of coroutines are a task that reads and writes by
+awaiting; pushed streams (see `pushed`) have no task at all while they wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chinwag_server.rpc.middleware import Middleware
 from chinwag_server.rpc.pushed import PushedStream
 from chinwag_server.rpc.ratelimit import AddressSet
 from chinwag_server.rpc.registry import Method, Registry
-from chinwag_server.wire.call import Call, Refusing
+from chinwag_server.wire.call import Call
 from chinwag_server.wire.dispatch import Dispatch
 from chinwag_server.wire.limits import Limits
 from chinwag_server.wire.listener import Listener
@@ -94,7 +94,7 @@ class WireServer:
         elif method.request_streaming or method.response_streaming:
             _open_stream(call, method, self._middleware)
         else:
-            call.receiver = _Unary(call, method, self._middleware)
+            _open_unary(call, method, self._middleware)
 
 
 def limits_of(options: ListenOptions) -> Limits:
@@ -129,58 +129,36 @@ def _refuse(call: Call, error: CallError) -> None:
     _fail(call, CallFailed(Refusal(reason, error.message).status(), head_of(call).request_id))
 
 
-class _Unary(Refusing):
-    """A unary call: a task once its request is whole."""
+def _open_unary(call: Call, method: Method, middleware: Middleware) -> None:
+    if call.unread:
+        _refuse(call, call.unread_error())
+        return
+    running = Running(call, _refuse)
+    call.await_message()
+    # Nothing of the body is looked at, or inflated, before the call is let in.
+    call.hold()
 
-    __slots__ = ("_data", "_method", "_middleware", "_task")
-
-    def __init__(self, call: Call, method: Method, middleware: Middleware) -> None:
-        super().__init__(call)
-        self._method = method
-        self._middleware = middleware
-        self._data: bytes | None = None
-        self._task: asyncio.Task[None] | None = None
-        call.await_message()
-
-    def message(self, data: bytes) -> None:
-        if self._data is not None:
-            self.refused(CallError(Code.INTERNAL, "one request was expected, and more came"))
-        self._data = data
-
-    def half_closed(self) -> None:
-        if self._data is None:
-            self.refused(CallError(Code.INTERNAL, "the call ended without a request"))
-        elif self._call.unread:
-            self.refused(self._call.unread_error())
-        else:
-            self._task = asyncio.ensure_future(self._run(self._data))
-
-    async def _run(self, data: bytes) -> None:
-        call = self._call
+    async def run() -> None:
         try:
-            answer = await self._middleware.unary(self._method, head_of(call), data)
+            answer = await middleware.unary(method, head_of(call), running.read)
         except CallFailed as failure:
             _fail(call, failure)
-        except BaseException:
+        except asyncio.CancelledError:
             call.cancel()
-            raise
+            if running.ended_by is None:
+                raise
         else:
             call.send(answer)
             call.finish()
 
-    def gone(self, code: Code) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    def refused(self, error: CallError) -> None:
-        _refuse(self._call, error)
-        self.gone(Code(error.code))
+    running.start(run())
 
 
 def _open_stream(call: Call, method: Method, middleware: Middleware) -> None:
     running = Running(call, _refuse)
     if not method.request_streaming:
         call.await_message()
+    call.hold()
 
     async def write(data: bytes) -> None:
         try:
@@ -260,6 +238,7 @@ class _Pushed:
             self._end(failure)
         elif not self._call.over:
             self._refused = failure
+            self._call.shut()
             self._set_timer(REFUSAL_DELAY_S, self._end, failure)
             self._call.release()
 
@@ -273,8 +252,6 @@ class _Pushed:
     def message(self, data: bytes) -> None:
         if self._stream is not None:
             self._do(self._stream.receive, data)
-        elif self._refused is not None:
-            self._end(self._refused)
 
     def half_closed(self) -> None:
         if self._refused is not None:
@@ -289,6 +266,9 @@ class _Pushed:
         self._stop()
 
     def refused(self, error: CallError) -> None:
+        if self._refused is not None:
+            self._end(self._refused)
+            return
         _refuse(self._call, error)
         self.gone(Code(error.code))
 

@@ -233,11 +233,14 @@ class Call:
             self._close()
             self.stream.reset(ErrorCode.CANCEL)
 
-    def _close(self) -> None:
+    def _close(self) -> Receiver:
+        """The call is over; gives the receiver, to whom it belongs no more."""
         self.over = True
         if self._partial:
             self.stream.connection.consume(len(self._partial))
         self._partial = None
+        receiver, self.receiver = self.receiver, _NOBODY
+        return receiver
 
     # --- receiving ---
 
@@ -252,6 +255,10 @@ class Call:
             self._gather()
         if self._ended and not self._held and not self.over:
             self.ended()
+
+    def shut(self) -> None:
+        """Whatever message comes from now on is told to `Receiver.refused`, and not looked into."""
+        self._limit = -1
 
     def await_message(self) -> None:
         """A message must come in time: for calls that begin with a whole one."""
@@ -316,7 +323,7 @@ class Call:
             self._opened -= opened
             self.stream.consume(end, open_already=opened)
             if compressed:
-                message = compression.decompress(self._encoding, message, self._limit)
+                message = self.stream.connection.inflate(self._encoding, message, self._limit)
             self.receiver.message(message)
             whole = True
         if self.over:
@@ -350,8 +357,7 @@ class Call:
     def reset(self, code: ErrorCode) -> None:
         """The stream is over: `StreamHandler.reset`."""
         if not self.over:
-            self._close()
-            self.receiver.gone(code_of_reset(code))
+            self._close().gone(code_of_reset(code))
 
     def writable(self) -> None:
         """What waited has left: `StreamHandler.writable`."""
@@ -374,6 +380,28 @@ class Call:
 @lru_cache(64)  # clients of one kind all send the same
 def _encodings(value: bytes) -> frozenset[bytes]:
     return frozenset(part.strip() for part in value.split(b","))
+
+
+class _Nobody:
+    """The receiver of a call that is over."""
+
+    def message(self, data: bytes) -> None:
+        pass
+
+    def half_closed(self) -> None:
+        pass
+
+    def gone(self, code: Code) -> None:
+        pass
+
+    def refused(self, error: CallError) -> None:
+        pass
+
+    def writable(self) -> None:
+        pass
+
+
+_NOBODY: Final = _Nobody()
 
 
 class Refusing:

@@ -1,6 +1,7 @@
 """Message encodings: identity, gzip and deflate ("Compression" in the gRPC documents).
 
-What comes in is inflated up to a bound, so that a small message cannot become a large one.
+What comes in is inflated up to bounds, of a message and of a second, so that small messages cannot
+become large ones.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ ACCEPTED: Final = b"identity,deflate,gzip"
 _WBITS: Final = {b"gzip": 31, b"deflate": 15}
 # Chat messages are short and many: speed before size.
 _LEVEL: Final = 4
+# Text seldom becomes more than so many times as large.
+_FREE_RATIO: Final = 16
 
 
 def is_known(encoding: bytes) -> bool:
@@ -33,7 +36,8 @@ def decompress(encoding: bytes, data: bytes, most: int) -> bytes:
     """A message that came in an encoding.
 
     Raises:
-        CallError: It is broken, or larger than `most` bytes.
+        TooLarge: It is larger than `most` bytes.
+        CallError: It is broken.
     """
     wbits = _WBITS.get(encoding)
     if wbits is None:
@@ -44,7 +48,54 @@ def decompress(encoding: bytes, data: bytes, most: int) -> bytes:
     except zlib.error as error:
         raise CallError(Code.INTERNAL, "a compressed message is broken") from error
     if len(out) > most:
-        raise CallError(Code.RESOURCE_EXHAUSTED, f"a message has at most {most} bytes")
+        raise TooLarge(f"a message has at most {most} bytes")
     if not inflater.eof or inflater.unused_data:
         raise CallError(Code.INTERNAL, "a compressed message is broken")
     return out
+
+
+class TooLarge(CallError):
+    """A message inflates to more than it may."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.RESOURCE_EXHAUSTED, message)
+
+
+class Inflation:
+    """What one peer may have inflated: so much for what it sent, and beyond that so much a second.
+
+    A small message that becomes a large one costs its sender nothing and the server its time: a
+    bound for each message alone would let a few of them a second take all of it.
+
+    Args:
+        per_second: Bytes.
+        most: What may be saved up: one largest message.
+    """
+
+    __slots__ = ("_at", "_left", "_most", "_per_second")
+
+    def __init__(self, per_second: float, most: int, now: float) -> None:
+        self._per_second = per_second
+        self._most = float(most)
+        self._left = float(most)
+        self._at = now
+
+    def decompress(self, encoding: bytes, data: bytes, most: int, now: float) -> bytes:
+        """As the function of this name.
+
+        Raises:
+            CallError: As there, or there was too much to inflate lately.
+        """
+        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        free = _FREE_RATIO * len(data)
+        room = free + int(self._left)
+        try:
+            out = decompress(encoding, data, min(most, room))
+        except TooLarge:
+            if room >= most:
+                raise
+            self._left = 0.0
+            raise TooLarge("too much was to be inflated: send less of it, or plain") from None
+        self._left -= max(0, len(out) - free)
+        return out

@@ -7,6 +7,7 @@ once a second.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -14,6 +15,7 @@ from hpack import Decoder
 
 from chinwag_server.wire import frames, headers
 from chinwag_server.wire.budget import Budget
+from chinwag_server.wire.compression import Inflation
 from chinwag_server.wire.errors import ConnectionFault, ErrorCode, StreamFault
 from chinwag_server.wire.headers import Request
 from chinwag_server.wire.limits import Limits
@@ -29,13 +31,16 @@ PRICES: Final = {
     frames.GOAWAY: 40,
 }
 _UNKNOWN_PRICE: Final = 4
-# What a frame with data earns: a client may answer each with a PING (to measure bandwidth) and
-# with window updates of the stream and the connection.
+_RESET_OF_ENDED_PRICE: Final = 4
+# What a frame with data or the answer to a call earns, in either direction: a client may answer
+# each with a PING (to measure bandwidth) and with window updates of the stream and the connection.
 _EARNED: Final = 12
-# Less is what a tiny window makes of a response.
-_EARNING_BYTES: Final = 16
-# Less is no message of gRPC: crumbs of one.
-_CRUMB_BYTES: Final = 5
+# So many bursts can be held: clients answer late, and then all that they were sent.
+_EARNED_BURSTS: Final = 25
+# The least that earns: an empty message of gRPC is its prefix alone, and less is crumbs of one.
+_MESSAGE_BYTES: Final = 5
+# What we send earns from here on, or if it ends a message: less is what a tiny window makes of one.
+_PART_BYTES: Final = 16
 
 # How many frames of a connection are handled before others have their turn, and for how many a
 # request counts.
@@ -65,6 +70,7 @@ class Connection:
 
     Args:
         now: The monotonic time in seconds.
+        accepted_at: When the peer was let in, if not now: what it has for its handshake.
         wake: Called when there is output after there was none.
 
     Attributes:
@@ -86,12 +92,13 @@ class Connection:
         "_block_head",
         "_budget",
         "_buffer",
-        "_data_frames",
+        "_carried",
         "_decoder",
-        "_earned_frames",
+        "_earned",
         "_farewell",
         "_heard_at",
         "_highest",
+        "_inflation",
         "_last_allowed",
         "_need",
         "_out",
@@ -121,6 +128,7 @@ class Connection:
         "recv_window",
         "send_window",
         "streams",
+        "tls",
         "trusted",
     )
 
@@ -131,6 +139,7 @@ class Connection:
         now: Callable[[], float],
         *,
         trusted: bool = False,
+        accepted_at: float | None = None,
         wake: Callable[[], None] = _nothing,
     ) -> None:
         self.limits = limits.for_proxy() if trusted else limits
@@ -142,6 +151,7 @@ class Connection:
         self.more = False
         self.pending_bytes = 0
         self.peer = ""
+        self.tls: ssl.SSLObject | None = None
         self.streams: dict[int, Stream] = {}
         self.blocked: dict[Stream, None] = {}
         self.queue: dict[Stream, None] = {}
@@ -168,22 +178,25 @@ class Connection:
         self._block_frames = 0
         self._block_head: tuple[int, int] | None = None  # stream id, flags
         self._highest = 0
+        self._inflation: Inflation | None = None
         self._last_allowed = frames.MAX_STREAM_ID
         self._farewell = 0.0
         self._prefix = b""
         self._returned = 0
-        self._data_frames = 0
-        self._earned_frames = 0
+        # Frames with data and answered calls: all of them, and those that have earned.
+        self._carried = 0
+        self._earned = 0
         self._pinged_at = 0.0
-        self._started_at = self._heard_at = now()
+        self._heard_at = now()
+        self._started_at = self._heard_at if accepted_at is None else accepted_at
 
     # --- bytes in ---
 
     def receive(self, data: bytes) -> None:
         """Takes bytes from the peer. Never raises for what they are."""
+        self.more = False
         if self.closed:
             return
-        self.more = False
         self._heard_at = self.now()
         self._pinged_at = 0.0
         buffer = self._buffer
@@ -281,7 +294,9 @@ class Connection:
         stream = self.streams.get(stream_id)
         if stream is None or stream.remote_closed:
             self.consume(size)
-            self._charge(PRICES[frames.DATA])
+            # Messages that were on their way when we ended the stream are nobody's fault.
+            if size < _MESSAGE_BYTES:
+                self._charge(PRICES[frames.DATA])
             self._of_no_stream(stream_id, "DATA")
             return
         stream.recv_window -= size
@@ -302,9 +317,9 @@ class Connection:
                     stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not content-length long"
                 )
         stream.remote_closed = end
-        if len(payload) >= _EARNING_BYTES:
-            self._data_frames += 1
-        elif not end and len(payload) < _CRUMB_BYTES:
+        if len(payload) >= _MESSAGE_BYTES:
+            self._carried += 1
+        elif not end:
             self._charge(PRICES[frames.DATA])
         if payload:
             stream.handler.data(payload)
@@ -416,12 +431,14 @@ class Connection:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
         self._must_be_known(stream_id, "RST_STREAM")
-        self.charge_reset()
         stream = self.streams.get(stream_id)
-        if stream is not None:
-            code = int.from_bytes(payload, "big")
-            stream.close()
-            stream.handler.reset(ErrorCode(code) if code <= 0xD else ErrorCode.INTERNAL_ERROR)
+        if stream is None:
+            # Some clients reset each stream that we end before they have.
+            self._charge(_RESET_OF_ENDED_PRICE)
+            return
+        self.charge_reset()
+        code = int.from_bytes(payload, "big")
+        stream.lose(ErrorCode(code) if code <= 0xD else ErrorCode.INTERNAL_ERROR)
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -538,12 +555,13 @@ class Connection:
     def _charge(self, price: int) -> None:
         budget = self._budget
         if budget is None:
+            burst = self.limits.burst
             budget = self._budget = Budget(
-                self.limits.burst, self.limits.per_second, self._heard_at
+                burst, self.limits.per_second, self._heard_at, _EARNED_BURSTS * burst
             )
-        if self._data_frames != self._earned_frames:
-            budget.earn(_EARNED * (self._data_frames - self._earned_frames))
-            self._earned_frames = self._data_frames
+        if self._carried != self._earned:
+            budget.earn(_EARNED * (self._carried - self._earned))
+            self._earned = self._carried
         if not budget.spend(price, self._heard_at):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
 
@@ -557,9 +575,9 @@ class Connection:
         resets = self._resets
         if resets is None:
             limits = self.limits
-            resets = self._resets = Budget(
-                limits.resets_burst, limits.resets_per_second, self._heard_at
-            )
+            # A client may cancel all that it has open, at once.
+            burst = limits.concurrent_streams + limits.resets_burst
+            resets = self._resets = Budget(burst, limits.resets_per_second, self._heard_at)
         if not resets.spend(1, self._heard_at):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset")
 
@@ -567,8 +585,7 @@ class Connection:
         stream = self.streams.get(fault.stream_id)
         self.send_reset(fault.stream_id, fault.code)
         if stream is not None:
-            stream.close()
-            stream.handler.reset(fault.code)
+            stream.lose(fault.code)
         self.charge_reset()
 
     # --- bytes out ---
@@ -580,11 +597,17 @@ class Connection:
             self._wake()
         out.append(data)
 
-    def send_data(self, stream_id: int, data: bytes, size: int, end: bool) -> None:
-        """A DATA frame for which there is a window."""
+    def send_data(
+        self, stream_id: int, data: bytes, size: int, end: bool, *, part: bool = False
+    ) -> None:
+        """A DATA frame for which there is a window.
+
+        Args:
+            part: The rest of what the application gave has to wait.
+        """
         self.send_window -= size
-        if size >= _EARNING_BYTES:
-            self._data_frames += 1
+        if not part or size >= _PART_BYTES:
+            self._carried += 1
         self._out_bytes += size
         out = self._out
         if not out:
@@ -594,6 +617,8 @@ class Connection:
 
     def send_headers(self, stream_id: int, block: bytes, *, end: bool) -> None:
         """HEADERS, and CONTINUATION if need be."""
+        if end:
+            self._carried += 1
         if self._prefix:
             block, self._prefix = self._prefix + block, b""
         self.write(
@@ -667,6 +692,20 @@ class Connection:
         """Bytes that could still be received before what is kept fills the window."""
         return self.recv_window + self._returned
 
+    def inflate(self, encoding: bytes, data: bytes, most: int) -> bytes:
+        """A message that came compressed.
+
+        Raises:
+            CallError: It is broken or too large, or the peer has had too much inflated lately.
+        """
+        now = self.now()
+        if self._inflation is None:
+            limits = self.limits
+            self._inflation = Inflation(
+                limits.inflated_per_second, limits.inflated_burst, now
+            )
+        return self._inflation.decompress(encoding, data, most, now)
+
     # --- the end ---
 
     def forget(self, stream: Stream) -> None:
@@ -716,8 +755,7 @@ class Connection:
         self.blocked.clear()
         self.queue.clear()
         for stream in streams:
-            stream.close()
-            stream.handler.reset(ErrorCode.CANCEL)
+            stream.lose(ErrorCode.CANCEL)
 
     # --- time ---
 
@@ -751,8 +789,9 @@ class Connection:
             stream.handler.tick(now)
 
     def _expire(self, stream: Stream) -> None:
+        handler = stream.handler
         stream.reset(ErrorCode.ENHANCE_YOUR_CALM)
-        stream.handler.reset(ErrorCode.CANCEL)
+        handler.reset(ErrorCode.CANCEL)
 
 
 _ON_FRAME: Final = (

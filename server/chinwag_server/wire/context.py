@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -18,6 +19,9 @@ from chinwag_server.wire.status import CallError, Code
 log = logging.getLogger(__name__)
 
 Pairs = Sequence[tuple[str, str | bytes]] | Mapping[str, str | bytes]
+
+_COMMON = "commonName"
+_ALTERNATIVE = "x509_subject_alternative_name"
 
 # What grpc calls encodings: grpc.Compression.
 _ENCODINGS = {0: None, 1: "deflate", 2: "gzip"}
@@ -126,6 +130,35 @@ class Context:
         if address == "unix":
             return "unix:"
         return f"ipv6:[{address}]:0" if ":" in address else f"ipv4:{address}:0"
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        """What TLS says of the client, under grpc's names; empty without TLS."""
+        tls = self._call.stream.connection.tls
+        if tls is None:
+            return {}
+        found: dict[str, list[bytes]] = {"transport_security_type": [b"ssl"]}
+        certificate = tls.getpeercert(binary_form=True)
+        if certificate is None:
+            return found
+        found["x509_pem_cert"] = [ssl.DER_cert_to_PEM_cert(certificate).encode()]
+        told: Any = tls.getpeercert() or {}
+        names = [value for part in told.get("subject", ()) for key, value in part if key == _COMMON]
+        if names:
+            found["x509_common_name"] = [name.encode() for name in names]
+        others = [value.encode() for _, value in told.get("subjectAltName", ())]
+        if others:
+            found[_ALTERNATIVE] = others
+        return found
+
+    def peer_identity_key(self) -> str | None:
+        """Under which name `auth_context` has the client's identities; None: it has none."""
+        known = self.auth_context()
+        return next((key for key in (_ALTERNATIVE, "x509_common_name") if key in known), None)
+
+    def peer_identities(self) -> Sequence[bytes] | None:
+        """Who the client's certificate says that it is; None: it has none."""
+        key = self.peer_identity_key()
+        return self.auth_context()[key] if key is not None else None
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline; None: there is none."""

@@ -77,7 +77,10 @@ class Method:
             await proceed()
             context.finish()
         except asyncio.CancelledError:
-            if running.ended_by is None:  # the server ends its tasks
+            if not running.cancelled:  # the method awaited something that was
+                log.exception("%s failed", self.path)
+                context.finish(Code.INTERNAL, "the server failed")
+            elif running.ended_by is None:  # the server ends its tasks
                 context.finish(Code.UNAVAILABLE, "the server is shutting down")
                 raise
         except CallError as error:
@@ -110,10 +113,8 @@ class Method:
             data = await running.read()
             if data is None:
                 raise CallError(Code.INTERNAL, "the call ended without a request")
-            request = self._parse_request(data)
-            if await running.read() is not None:
-                raise CallError(Code.INTERNAL, "one request was expected, and more came")
-            await self._answer(request, context)
+            # Nothing is waited for any more: what else comes is not read.
+            await self._answer(self._parse_request(data), context)
 
     async def _requests(self, running: Running) -> Any:
         while (data := await running.read()) is not None:
@@ -132,7 +133,9 @@ class Method:
             if inspect.isawaitable(answer):
                 answer = await answer
         if not self.response_streaming:
-            await context.write(answer)
+            # With a code that is not OK there may be no answer.
+            if answer is not None or not context.code():
+                await context.write(answer)
         elif isinstance(answer, AsyncIterator):
             await _write_all(answer, context)
         elif isinstance(answer, Iterator):

@@ -1,4 +1,10 @@
-"""What one peer may cost. Every bound of this package is here, with its unit."""
+"""What one peer may cost: the bounds that whoever runs a server may choose, with their units.
+
+Those that nobody has to choose are constants beside what they bound: how much may lie ready for
+a socket (`connection`, `link`), how long a peer that broke a rule may read why (`link`), how many
+frames are handled in a turn (`connection`), and which messages go first when a window is full
+(`call`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,8 @@ class Limits:
     """Bounds of a server and its connections.
 
     Attributes:
-        connections: Open at one time; more are closed at once.
+        connections: Open at one time, from their acceptance on; more are closed at once.
+        handshakes: Of them, those within a TLS handshake; see `Listener.admit`.
         concurrent_streams: Of a connection.
         message_bytes: Of a received gRPC message, compressed or not.
         header_list_bytes: Of a request's fields as RFC 9113 counts them (32 bytes each above
@@ -34,12 +41,16 @@ class Limits:
             do not all come back at once); 0: never. age_grace_s: for what still runs then.
         burst, per_second: Frames that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE,
             empty DATA, unknown ones), each at its price in `connection.PRICES`; each frame that
-            carries data earns some. More is a flood.
+            carries data, and each answered call, earns some. More is a flood.
+        inflated_burst, inflated_per_second: Bytes that compressed messages may become, beyond
+            sixteen times what they were sent as.
         resets_burst, resets_per_second: Streams that the peer resets or that are reset for what
-            it did, and requests that nothing here answers.
+            it did, and requests that nothing here answers. The burst is above
+            `concurrent_streams`, so that a client may cancel all that it has open.
     """
 
     connections: int = 50_000
+    handshakes: int = 1_000
     concurrent_streams: int = 1_000
     message_bytes: int = 4 << 20
     header_list_bytes: int = 16 << 10
@@ -57,6 +68,8 @@ class Limits:
     age_grace_s: float = 30.0
     burst: int = 4_000
     per_second: float = 400.0
+    inflated_burst: int = 8 << 20
+    inflated_per_second: int = 1 << 20
     resets_burst: int = 500
     resets_per_second: float = 100.0
 
@@ -76,6 +89,8 @@ class Limits:
             concurrent_streams=max(100_000, self.concurrent_streams),
             connection_window=max(512 << 20, self.connection_window),
             pending_bytes=max(256 << 20, self.pending_bytes),
+            inflated_burst=max(64 << 20, self.inflated_burst),
+            inflated_per_second=max(64 << 20, self.inflated_per_second),
             burst=unbounded,
             resets_burst=unbounded,
         )

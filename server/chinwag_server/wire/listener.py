@@ -1,4 +1,7 @@
-"""Sockets that are listened on, and all their connections."""
+"""Sockets that are listened on, and all their connections.
+
+TLS is as RFC 9113, 9.2 and 3.3 (prior knowledge without it) want it.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ import random
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from chinwag_server.wire.connection import Application
+from chinwag_server.wire.handshake import Handshake
 from chinwag_server.wire.limits import Limits
 from chinwag_server.wire.link import Flusher, Link
 
@@ -19,6 +24,8 @@ _TICK_S: Final = 1.0
 _TICK_LINKS: Final = 100
 _BACKLOG: Final = 4096
 _AGE_JITTER: Final = 0.1
+# A handshake takes a few round trips: one that has taken so long may be dropped for another.
+_HANDSHAKE_PATIENCE_S: Final = 1.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -71,12 +78,14 @@ class Listener:
         self.flusher = Flusher(self.loop)
         self._servers: list[asyncio.AbstractServer] = []
         self._links: set[Link] = set()
+        # In the order of their acceptance.
+        self._handshakes: dict[Handshake, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._leaving = False
         self._empty: asyncio.Event | None = None
 
     def __len__(self) -> int:
-        return len(self._links)
+        return len(self._links) + len(self._handshakes)
 
     async def listen(self, host: str, port: int, tls: Tls | None = None) -> int:
         """Accepts connections at an address; gives the port.
@@ -84,14 +93,10 @@ class Listener:
         Raises:
             OSError: The port is taken, or the address is not this machine's.
         """
-        server = await self.loop.create_server(
-            lambda: Link(self),
-            host,
-            port,
-            ssl=tls.context() if tls else None,
-            ssl_handshake_timeout=self.limits.handshake_s if tls else None,
-            backlog=_BACKLOG,
-        )
+        accept: Callable[[], asyncio.Protocol] = partial(Link, self)
+        if tls is not None:
+            accept = partial(Handshake, self, tls.context())
+        server = await self.loop.create_server(accept, host, port, backlog=_BACKLOG)
         self._serve(server)
         bound: int = server.sockets[0].getsockname()[1]
         return bound
@@ -121,9 +126,30 @@ class Listener:
 
     # --- of the links ---
 
+    def admit(self, handshake: Handshake) -> bool:
+        """Takes in a new connection that begins with a TLS handshake, if there is room.
+
+        When there are as many handshakes as there may be, the oldest gives way if it has had its
+        time, so that peers that say nothing do not keep out those that do.
+        """
+        if self._leaving or len(self) >= self.limits.connections:
+            return False
+        if len(self._handshakes) >= self.limits.handshakes:
+            oldest = next(iter(self._handshakes))
+            if self.loop.time() - oldest.began_at < _HANDSHAKE_PATIENCE_S:
+                return False
+            self.dismiss(oldest)
+            oldest.abort()
+        self._handshakes[handshake] = None
+        return True
+
+    def dismiss(self, handshake: Handshake) -> None:
+        """A handshake is over."""
+        self._handshakes.pop(handshake, None)
+
     def add(self, link: Link) -> bool:
         """Takes a new connection in, if there is room."""
-        if self._leaving or len(self._links) >= self.limits.connections:
+        if self._leaving or len(self) >= self.limits.connections:
             return False
         self._links.add(link)
         return True
@@ -147,6 +173,8 @@ class Listener:
         self._leaving = True
         for server in self._servers:
             server.close()
+        for handshake in tuple(self._handshakes):
+            handshake.abort()
         if self._links and grace_s > 0:
             self._empty = asyncio.Event()
             for link in tuple(self._links):

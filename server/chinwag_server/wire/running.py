@@ -57,6 +57,11 @@ class Running:
         """Whether the handler is at work."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody wants the handler to end."""
+        return self._task is not None and bool(self._task.cancelling())
+
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs the handler: `work` catches what it may raise and finishes the call."""
         self._task = asyncio.ensure_future(work)
@@ -148,6 +153,7 @@ class Running:
             self._reader.set_result(None)
 
     def _done(self, _task: asyncio.Task[None]) -> None:
+        self._task = self._message = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

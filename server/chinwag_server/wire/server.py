@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from chinwag_server.wire.call import Call
 from chinwag_server.wire.dispatch import Dispatch
 from chinwag_server.wire.handlers import Method, MethodHandler, Middleware
 from chinwag_server.wire.limits import Limits
 from chinwag_server.wire.listener import Listener, Tls
+from chinwag_server.wire.metadata import Metadata
 from chinwag_server.wire.status import Code
+
+
+class CallDetails(NamedTuple):
+    """What a generic handler is told of a call (`grpc.HandlerCallDetails`)."""
+
+    method: str
+    invocation_metadata: Metadata
+
+
+class GenericHandler(Protocol):
+    """Finds the handlers of methods by their paths (`grpc.GenericRpcHandler`)."""
+
+    def service(self, details: Any, /) -> MethodHandler | None: ...
 
 
 class Server:
@@ -32,12 +47,15 @@ class Server:
         self._middleware = tuple(middleware)
         self._is_trusted = is_trusted
         self._methods: dict[str, Method] = {}
+        self._generic: list[GenericHandler] = []
         self._listener: Listener | None = None
 
     # --- called by generated code ---
 
-    def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
-        """Nothing: the same methods come with `add_registered_method_handlers`."""
+    def add_generic_rpc_handlers(self, handlers: Sequence[GenericHandler]) -> None:
+        """Takes handlers that are asked for each method that is not known otherwise: code of
+        older generators registers no other way."""
+        self._generic += handlers
 
     def add_registered_method_handlers(
         self, service_name: str, handlers: Mapping[str, MethodHandler]
@@ -75,12 +93,21 @@ class Server:
         return self._listener
 
     def _open(self, call: Call) -> None:
-        method = self._methods.get(call.path)
+        method = self._methods.get(call.path) or self._find(call)
         if method is None:
             call.finish(Code.UNIMPLEMENTED, f"there is no method {call.path}")
             call.stream.connection.charge_reset()
         else:
             method.open(call, self._middleware)
+
+    def _find(self, call: Call) -> Method | None:
+        details = CallDetails(call.path, call.metadata)
+        for generic in self._generic:
+            handler = generic.service(details)
+            if handler is not None:
+                method = self._methods[call.path] = Method(call.path, handler)
+                return method
+        return None
 
     async def stop(self, grace_s: float = 0.0) -> None:
         """Takes no new calls, lets running ones end for so long, and ends the others."""

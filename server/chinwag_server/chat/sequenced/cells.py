@@ -98,6 +98,10 @@ class Replica:
             for name, value in write.cells.items():
                 partition.put(write.key, name, (write.timestamp, value, gone))
 
+    def repair(self, table: str, partition: Key, newer: Partition) -> None:
+        """Takes in what a read has merged."""
+        self._partitions.setdefault((table, partition), Partition()).merge(newer)
+
     def partition(self, table: str, partition: Key) -> Partition:
         """A partition as it is; empty if nothing was ever written to it."""
         return self._partitions.get((table, partition)) or Partition()
@@ -108,7 +112,15 @@ def _beats(new: Cell, old: Cell) -> bool:
         return new[0] > old[0]
     if new[1] is None or old[1] is None:
         return new[1] is None
-    return new[1] > old[1]  # type: ignore[operator]
+    if new[2] != old[2]:
+        # Of two that are kept for a time, the longer life.
+        return new[2] > old[2]
+    return _as_bytes(new[1]) > _as_bytes(old[1])  # type: ignore[operator]
+
+
+def _as_bytes(value: Value) -> Value:
+    """What orders as the value's bytes do, which are what is compared: -1 is above 1."""
+    return value % 2**64 if isinstance(value, int) else value
 
 
 def _covers(first: Key, last: Key, key: Key) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -19,8 +20,9 @@ class Epoch(Protocol):
         """Whether nobody else can own the shard yet, by this process's monotonic clock. Once it
         was not so, it never is again."""
 
-    def give_up(self) -> None:
-        """From now on it is not alive."""
+
+# Ends an epoch that failed a check, and says why: nobody may count on it again.
+GiveUp = Callable[[Epoch, str], None]
 
 
 class EpochOver(Exception):

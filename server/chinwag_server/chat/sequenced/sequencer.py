@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from chinwag.chat.v1 import channel_pb2
 from chinwag.mesh.v1 import log_pb2
 from chinwag_server.chat.sequenced import schema
-from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver
+from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver, GiveUp
 from chinwag_server.chat.sequenced.projection import (
     REGISTER_BITS,
     Projector,
@@ -78,9 +78,10 @@ class _Refused(Exception):
 class ShardEpoch:
     """What the channels of a shard share while one epoch lasts."""
 
-    def __init__(self, epoch: Epoch, tables: Tables) -> None:
+    def __init__(self, epoch: Epoch, tables: Tables, give_up: GiveUp) -> None:
         self.epoch = epoch
         self._tables = tables
+        self._give_up = give_up
         self._registers = 0
         self._touched: dict[str, asyncio.Future[None]] = {}
 
@@ -90,16 +91,33 @@ class ShardEpoch:
         return 4 * self.epoch.number + 1
 
     def check(self) -> None:
-        """Raises `EpochOver` if the epoch is; an owner that failed one check gives it up."""
+        """An owner that failed one check gives the epoch up.
+
+        Raises:
+            EpochOver: It did.
+        """
         if not self.epoch.alive():
-            self.epoch.give_up()
+            self.give_up("its lease may have ended")
             raise EpochOver
+
+    def check_again(self) -> None:
+        """The check after what may have taken long: a pause after this one is harmless, since any
+        later owner reads after the lease ended, and so finds what was written.
+
+        Raises:
+            EpochOver: As `check`.
+        """
+        self.check()
+
+    def give_up(self, why: str) -> None:
+        """Ends the epoch."""
+        self._give_up(self.epoch, why)
 
     def next_register(self) -> int:
         """The timestamp of a register that no entry tells of."""
         self._registers += 1
         if self._registers >> REGISTER_BITS:
-            self.epoch.give_up()
+            self.give_up("its registers have no numbers left")
             raise EpochOver
         return (self.epoch.number << REGISTER_BITS) + self._registers
 
@@ -219,7 +237,7 @@ class Sequencer:
         self._projector.kind = row.number("kind")
         await self._rewrite(kept)
         await self._delete_after(kept[-1][0] if kept else hint.id)
-        self.shard.check()
+        self.shard.check_again()
         head = hint
         self.row = row
         for entry_id, record in kept:
@@ -233,7 +251,7 @@ class Sequencer:
         if kept:
             await self._hint()
         # Only now may anybody be told of the head.
-        self.shard.check()
+        self.shard.check_again()
         self._taken = True
 
     async def _delete_after(self, last: int) -> None:
@@ -283,7 +301,7 @@ class Sequencer:
         except Exception as error:
             # What was written is not known, so nobody may go on from here in this epoch.
             log.exception("channel %s: its writer failed", self.channel_id)
-            self.shard.epoch.give_up()
+            self.shard.give_up("a write failed in a way that is not understood")
             self._end(taken, StoreUnavailable(f"the store failed: {error}"))
         finally:
             self._running = None
@@ -365,12 +383,12 @@ class Sequencer:
                 some = [(at, record) for at, record in records if first <= at <= end]
                 await self._write_entries(bucket, some)
             # The ack follows the head, and the head the log at QUORUM under a lease that lived.
-            self.shard.check()
+            self.shard.check_again()
         for at_id, record, follow in steps:
             await self._follow(at_id, record, follow)
         if appends and self._before_ack is not None:
             await self._before_ack(self.channel_id, appends)
-        self.shard.check()
+        self.shard.check_again()
         self.head = head
         if head.id - self._hinted >= HINT_EVERY:
             # Not before: where the next owner begins, everything has been done.

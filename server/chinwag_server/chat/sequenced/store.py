@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver
+from chinwag_server.chat.sequenced import schema
+from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver, GiveUp
 from chinwag_server.chat.sequenced.projection import Rows, answer_row, batches
 from chinwag_server.chat.sequenced.reads import TableReads, record_from, together
 from chinwag_server.chat.sequenced.sequencer import Part, Sequencer, ShardEpoch
@@ -33,6 +34,8 @@ from chinwag_server.chat.store import (
 )
 from chinwag_server.clock import Clock
 
+MAX_ROWS = 100_000
+
 _Found = TypeVar("_Found")
 BeforeAck = Callable[[str, Sequence[AppendEntry]], Awaitable[None]]
 
@@ -46,6 +49,7 @@ class SequencedStore:
 
     Args:
         epoch_of: The epoch of a channel's shard, None if another process owns it.
+        give_up: Ends an epoch that failed a check.
         generation: Of the store.
         before_ack: Called with the entries of a commit before they are acked.
         max_open: Channels that are kept open while nothing happens in them.
@@ -55,6 +59,7 @@ class SequencedStore:
         self,
         tables: Tables,
         epoch_of: Callable[[str], Epoch | None],
+        give_up: GiveUp,
         *,
         generation: int,
         clock: Clock,
@@ -63,6 +68,8 @@ class SequencedStore:
     ) -> None:
         self._tables = tables
         self._epoch_of = epoch_of
+        self._give_up = give_up
+        self._leaving: set[Epoch] = set()
         self._generation = generation
         self._clock = clock
         self._before_ack = before_ack
@@ -102,11 +109,9 @@ class SequencedStore:
             StoreUnavailable: This process does not own the channel's shard.
         """
         epoch = self._epoch_of(channel_id)
-        if epoch is None or not epoch.alive():
+        if epoch is None or epoch in self._leaving or not epoch.alive():
             raise StoreUnavailable("this node does not own the channel: ask its owner")
-        shard = self._shards.get(epoch.shard)
-        if shard is None or shard.epoch is not epoch:
-            shard = self._shards[epoch.shard] = ShardEpoch(epoch, self._tables)
+        shard = self._shard(epoch)
         sequencer = self._open.get(channel_id)
         if sequencer is None or sequencer.over or sequencer.shard is not shard:
             sequencer = Sequencer(channel_id, shard, self._tables, self._before_ack)
@@ -115,6 +120,74 @@ class SequencedStore:
         else:
             self._open.move_to_end(channel_id)
         return sequencer
+
+    def _shard(self, epoch: Epoch) -> ShardEpoch:
+        shard = self._shards.get(epoch.shard)
+        if shard is None or shard.epoch is not epoch:
+            shard = self._shards[epoch.shard] = ShardEpoch(epoch, self._tables, self._give_up)
+        return shard
+
+    async def take_over_touched(self, epoch: Epoch, *, at_once: int = 4) -> list[str]:
+        """Takes over the channels that were given ids since the shard's last clean hand-over: an
+        entry that was acked and told to nobody is found by nobody else. A few at a time; the
+        others are taken over when they are used. Gives those whose log goes on.
+
+        Raises:
+            StoreUnavailable: The epoch ended, or it cannot be read now.
+        """
+        shard = self._shard(epoch)
+        rows = await self._reading(
+            lambda: self._tables.read(schema.TOUCHED, (epoch.shard,), limit=MAX_ROWS)
+        )
+        room = asyncio.Semaphore(at_once)
+        found: list[str] = []
+
+        async def take_over(channel_id: str) -> None:
+            async with room:
+                if (await self._owned(channel_id)).exists:
+                    found.append(channel_id)
+                # Below what this epoch writes itself.
+                gone = Delete(
+                    schema.TOUCHED,
+                    (epoch.shard,),
+                    (channel_id,),
+                    (channel_id,),
+                    shard.entry_timestamp - 1,
+                )
+                await shard.insist(lambda: self._tables.write([gone]))
+
+        try:
+            await asyncio.gather(*(take_over(str(row.key[0])) for row in rows))
+        except EpochOver as error:
+            raise StoreUnavailable("the shard changes its owner") from error
+        return found
+
+    async def hand_over(self, epoch: Epoch) -> None:
+        """Finishes what is under way in a shard and takes nothing more, so that the next owner has
+        nothing to find.
+
+        Raises:
+            StoreUnavailable: The epoch ended before.
+        """
+        self._leaving.add(epoch)
+        shard = self._shard(epoch)
+        mine = [s for s in self._open.values() if s.shard is shard]
+        try:
+            await together([s.settle for s in mine])
+            timestamp = shard.entry_timestamp
+            gone = Delete(schema.TOUCHED, (epoch.shard,), (), (), timestamp)
+            await shard.insist(lambda: self._tables.write([gone]))
+        except EpochOver as error:
+            raise StoreUnavailable("the epoch ended first") from error
+
+    def forget(self, epoch: Epoch) -> None:
+        """The epoch is over: its channels are nobody's here."""
+        self._leaving.discard(epoch)
+        if (shard := self._shards.get(epoch.shard)) is not None and shard.epoch is epoch:
+            del self._shards[epoch.shard]
+        for channel_id, sequencer in list(self._open.items()):
+            if sequencer.shard.epoch is epoch:
+                del self._open[channel_id]
 
     def _forget_some(self) -> None:
         if len(self._open) <= self._max_open:
@@ -237,7 +310,7 @@ class SequencedStore:
         ):
             return None
         try:
-            sequencer.shard.check()
+            sequencer.shard.check_again()
         except EpochOver as error:
             raise StoreUnavailable("the channel changes its owner: retry") from error
         return StoredSend(message_id, record.content_hash)

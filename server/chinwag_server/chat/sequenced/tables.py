@@ -45,6 +45,7 @@ class Put:
 
     Attributes:
         key: Values of the clustering columns.
+        cells: None deletes a cell; one that is not named stays as it is.
         timestamp: Positive. Of two writes of a cell with one timestamp, a deletion wins over a
             value and the greater value over the smaller.
     """
@@ -52,7 +53,7 @@ class Put:
     table: Table
     partition: Key
     key: Key
-    cells: Mapping[str, Value]
+    cells: Mapping[str, Value | None]
     timestamp: int
 
 

@@ -42,6 +42,9 @@ from chinwag_server.datadir import DataDir, fsync_dir
 log = logging.getLogger(__name__)
 
 READ_THREADS = 2
+# Results that are being read or wait for the loop. Threads read faster than the loop makes answers
+# of it: without a bound, a client that asks for many pages at once has dozens lie in between.
+READS_AT_ONCE = 2 * READ_THREADS
 
 Result = TypeVar("Result")
 
@@ -74,6 +77,7 @@ class SqliteChatStore:
         self._inline: _Reader | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._local = threading.local()
+        self._reading = asyncio.Semaphore(READS_AT_ONCE)
         self._readers: list[_Reader] = []
         self._closed = True
 
@@ -227,9 +231,10 @@ class SqliteChatStore:
 
     async def _read(self, read: Callable[[_Reader], Result]) -> Result:
         assert self._pool is not None, "the store is not open"
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: read(self._local.reader)
-        )
+        async with self._reading:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, lambda: read(self._local.reader)
+            )
 
     async def members(self, channel_id: str) -> list[MemberRecord]:
         return await self._read(lambda r: r.members.members(channel_id))
