@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -47,8 +48,12 @@ class Process:
         return (now - self._zero) * self.rate + 1000.0
 
     def world(self, when: float) -> float:
-        """The time of the world at which its monotonic clock shows `when`."""
-        return self._zero + (when - 1000.0) / self.rate
+        """The time of the world at which its monotonic clock shows `when`, or just after."""
+        due = self._zero + (when - 1000.0) / self.rate
+        while self.clock(due) < when:
+            # Rounded down: whoever wakes up too early goes to sleep again, for no time at all.
+            due = math.nextafter(due, math.inf)
+        return due
 
 
 current: ContextVar[Process | None] = ContextVar("current", default=None)

@@ -58,6 +58,7 @@ def simulate(seeds: Iterable[int]) -> Iterator[Outcome]:
 
 def _run(scenario: Scenario) -> Outcome:
     world = scenario.world
+    random.seed(world.seed)  # for the jitter of those who draw from it
     violation = None
     try:
         world.loop.run(scenario.main(), until=UNTIL_S)

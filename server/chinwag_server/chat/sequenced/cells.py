@@ -47,6 +47,11 @@ class Partition:
         for first, last, timestamp in other.deletes:
             self.delete(first, last, timestamp)
 
+    def part(self, after: Key, to: Key) -> Partition:
+        """A copy of the rows between two keys, and of all that was deleted."""
+        keys = list(self._between(after, to, False))
+        return Partition(keys, {key: dict(self.rows[key]) for key in keys}, list(self.deletes))
+
     def select(self, after: Key, to: Key, limit: int, newest_first: bool, now: float) -> list[Row]:
         """As `Tables.read`."""
         found: list[Row] = []
