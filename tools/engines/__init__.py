@@ -1,1 +1,1 @@
-"""The servers that a mesh stands on, started for real on this machine: for `make mesh` and tests."""
+"""The servers that a mesh stands on, started for real: for `make mesh` and for tests."""

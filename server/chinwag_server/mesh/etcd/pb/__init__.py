@@ -1,0 +1,1 @@
+"""Generated from proto_etcd/ by `make generate`: do not edit."""
