@@ -79,6 +79,8 @@ class Sends:
                     prepared.append(await self._prepare(caller, index, request))
                 except Refusal as refusal:
                     answer(index, refusal)
+                except StoreUnavailable:
+                    answer(index, storage_unavailable())
             if not prepared:
                 return
             await self._channels.wait_for_room()
@@ -94,6 +96,9 @@ class Sends:
                     if stored is not None:
                         item.stored_time_us = await self._time_of(item.log, stored.message_id)
                 self._assign(caller, prepared, found, answer)
+            except StoreUnavailable:
+                for item in prepared:
+                    answer(item.index, storage_unavailable())
             finally:
                 for item in prepared:
                     item.log.lookups -= 1

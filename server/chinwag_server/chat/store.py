@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+from chinwag_server.rpc.errors import Unavailable
+
 
 class EntryKind(IntEnum):
     """The field number of the case of `Entry.kind`: what an entry is."""
@@ -262,8 +264,9 @@ Write = (
 )
 
 
-class StoreUnavailable(Exception):
-    """The store cannot write (disk full, database away): nothing of the submission is stored."""
+class StoreUnavailable(Unavailable):
+    """The store cannot be read or written (disk full, database away). Of what a submission holds
+    nothing is stored; a store over several machines may not know that, and says so."""
 
 
 class WriteRefused(Exception):

@@ -70,6 +70,11 @@ def _codes_from_contract() -> dict[str, Code]:
 CODES = _codes_from_contract()
 
 
+class Unavailable(Exception):
+    """What a call needs (a store) is away: whatever raises it says why, for the log. The caller is
+    told to repeat the call under the same id."""
+
+
 class Refusal(Exception):
     """A call is refused and has changed nothing.
 

@@ -24,7 +24,7 @@ from chinwag_server.rpc import pushed
 from chinwag_server.rpc.auth import Authenticator, ClientAddress, authenticate, with_address
 from chinwag_server.rpc.call import Aborted, CallFailed, Context, Head, PeerGone
 from chinwag_server.rpc.caller import Caller, set_caller
-from chinwag_server.rpc.errors import Code, Refusal
+from chinwag_server.rpc.errors import Code, Refusal, Unavailable
 from chinwag_server.rpc.ratelimit import Limiter
 from chinwag_server.rpc.registry import Method
 from chinwag_server.rpc.validation import parse
@@ -36,6 +36,7 @@ Write = Callable[[bytes], Awaitable[None]]
 
 DRAIN_RETRY_S = 1.0
 OVERLOAD_RETRY_S = 1.0
+UNAVAILABLE_RETRY_S = 1.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -186,6 +187,13 @@ class Middleware:
             return status_pb2.Status(code=error.code, message=error.message)
         elif isinstance(error, PeerGone):
             return status_pb2.Status(code=int(Code.CANCELLED), message="the client is gone")
+        elif isinstance(error, Unavailable):
+            log.warning("%s has to wait: %s", method.path, error)
+            return Refusal(
+                "STORAGE_UNAVAILABLE",
+                "the store cannot be reached now: retry with the same id",
+                retry_after=UNAVAILABLE_RETRY_S,
+            ).status()
         else:
             log.error("%s failed: %s", method.path, describe(error))
             return Refusal(

@@ -9,6 +9,7 @@ import pytest
 from chinwag.chat.v1 import connect_pb2, message_pb2
 from chinwag_server.chat.memory import MemoryChatStore
 from chinwag_server.chat.room import ChatSettings
+from chinwag_server.chat.store import StoreUnavailable
 from tests.server.chat.rules import Room, reason_of, refused, settle
 
 
@@ -202,3 +203,27 @@ async def test_a_deployment_may_take_less_than_the_contract(memory: MemoryChatSt
     await settle()
     assert [reason_of(result.error) for result in ann.results] == ["TOO_LARGE"] * 3
     await room.room.stop()
+
+
+async def test_a_store_that_cannot_be_read_asks_to_send_again(
+    room: Room, memory: MemoryChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = await room.group("ann", "bob")
+    device = await room.online("ann")
+
+    async def away(*_args: object) -> None:
+        raise StoreUnavailable("no quorum")
+
+    send = connect_pb2.SendMessageRequest(
+        channel_id=group,
+        client_message_id=room.message_id(),
+        content=message_pb2.MessageContent(text="hello"),
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "find_sends", away)
+        await device.say(sends=[send])
+        await settle()
+    assert reason_of(device.results[-1].error) == "STORAGE_UNAVAILABLE"
+    await device.say(sends=[send])
+    await settle()
+    assert device.results[-1].message_id == 2

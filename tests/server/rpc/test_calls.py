@@ -228,6 +228,17 @@ async def test_a_defect_is_internal_and_does_not_leak(
     assert "standin.py" in caplog.text
 
 
+async def test_a_store_that_is_away_asks_for_a_repeat(bare_server: Served) -> None:
+    standin = bare_server.node.account
+    assert isinstance(standin, StandInAccount)
+    standin.servicer.fail = StoreUnavailable("the secret host is away")
+    with pytest.raises(aio.AioRpcError) as info:
+        await account(bare_server).GetMe(account_pb.GetMeRequest(), metadata=ANN)
+    found = (info.value.code(), reason(info.value))
+    assert found == (StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+    assert "secret" not in str(info.value)
+
+
 async def test_a_handler_that_takes_too_long(start_node: StartNode) -> None:
     server = await start_node(open_account=StandInAccount, deadlines__unary_ms=1000)
     call = chat(server).Sync(pb.SyncRequest(wait=Duration(seconds=30)), metadata=ANN)
