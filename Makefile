@@ -37,6 +37,7 @@ lint: $(VENV) $(NODE) ## check everything that can be checked without running it
 	$(BIN)/mypy $(CODE)
 	$(BIN)/buf lint
 	$(BIN)/buf format proto -d --exit-code
+	$(BIN)/buf format proto_etcd -d --exit-code
 	tools/breaking.sh $(LAST_RELEASE)
 	$(BIN)/python tools/generate.py --check
 	tests/wire/interop/generate.sh --check
@@ -44,6 +45,7 @@ lint: $(VENV) $(NODE) ## check everything that can be checked without running it
 
 generate: $(VENV) $(NODE) ## format proto/ and write the code generated from it
 	$(BIN)/buf format proto -w
+	$(BIN)/buf format proto_etcd -w
 	$(BIN)/python tools/generate.py
 	tests/wire/interop/generate.sh
 	tests/wire/compat/generate.sh

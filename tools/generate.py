@@ -1,4 +1,4 @@
-"""Writes the code generated from proto/ into the SDKs, or checks that it is up to date.
+"""Writes the code generated from proto/ and proto_etcd/, or checks that it is up to date.
 
 Everything is generated into a temporary folder first: a failing plugin leaves the tree as it was,
 and the check never touches it.
@@ -14,9 +14,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = Path("sdk/python")
+ETCD = Path("server/chinwag_server/mesh/etcd/pb")
 # Folders in which every file is generated. A hand-written file in one of them is deleted.
-GENERATED = ("sdk/python/chinwag/*/v[0-9]*", "sdk/python/buf", "sdk/typescript/src/gen")
-DOCSTRING = '"""Generated from proto/ by `make generate`: do not edit."""\n'
+GENERATED = (
+    "sdk/python/chinwag/*/v[0-9]*",
+    "sdk/python/buf",
+    "sdk/typescript/src/gen",
+    str(ETCD),
+)
+DOCSTRING = '"""Generated from {}/ by `make generate`: do not edit."""\n'
 
 
 def generate(into: Path) -> None:
@@ -28,14 +34,20 @@ def generate(into: Path) -> None:
     Raises:
         subprocess.CalledProcessError: buf or a plugin failed; its message is on stderr.
     """
-    subprocess.run([ROOT / ".venv/bin/buf", "generate", "-o", into], cwd=ROOT, check=True)
-    python = into / PYTHON
+    buf: list[str | Path] = [ROOT / ".venv/bin/buf", "generate", "-o", into]
+    subprocess.run(buf, cwd=ROOT, check=True)
+    subprocess.run([*buf, "--template", "buf.gen.etcd.yaml"], cwd=ROOT, check=True)
+    python, etcd = into / PYTHON, into / ETCD
 
     # TypeScript needs google.rpc from us; Python has it from googleapis-common-protos.
     shutil.rmtree(python / "google", ignore_errors=True)
 
+    # What nodes say to each other is nothing for a browser.
+    shutil.rmtree(into / "sdk/typescript/src/gen/chinwag/mesh", ignore_errors=True)
+
     # These two plugins write a hollow file for each .proto that declares no service.
-    for path in [*python.rglob("*_grpc.py"), *python.rglob("*_pb2_grpc.pyi")]:
+    hollow = [*python.rglob("*_grpc.py"), *python.rglob("*_pb2_grpc.pyi")]
+    for path in [*hollow, *etcd.rglob("*_pb2_grpc.pyi")]:
         stem = path.stem.removesuffix("_grpc").removesuffix("_pb2")
         if not path.with_name(f"{stem}_pb2_grpc.py").exists():
             path.unlink()
@@ -43,7 +55,8 @@ def generate(into: Path) -> None:
     # buf/ itself stays a namespace package, open to other distributions; chinwag/ is hand-written.
     for folder in python.glob("*/**/"):
         if folder.parent != python:
-            (folder / "__init__.py").write_text(DOCSTRING)
+            (folder / "__init__.py").write_text(DOCSTRING.format("proto"))
+    (etcd / "__init__.py").write_text(DOCSTRING.format("proto_etcd"))
 
 
 def files(top: Path) -> set[Path]:
@@ -95,7 +108,7 @@ def main() -> int:
             install(fresh, ROOT)
     print("\n".join(changes) or "generated code: up to date")
     if check and changes:
-        print("generated code does not match proto/: run `make generate`", file=sys.stderr)
+        print("generated code does not match the .proto files: `make generate`", file=sys.stderr)
         return 1
     return 0
 

@@ -265,4 +265,5 @@ def listen_options(settings: Settings) -> ListenOptions:
         keepalive_ms=listen.keepalive_ms,
         ping_timeout_ms=listen.ping_timeout_ms,
         stall_ms=listen.stall_ms,
+        age_ms=listen.age_ms,
     )

@@ -61,12 +61,12 @@ class History:
             if entry.id != entry_id or entry.channel_id != channel_id:
                 raise Violation(f"{channel_id}: entry {entry_id} says it is {_told(payload)}")
             if entry.HasField("message_sent"):
-                key = (entry.actor_id, entry.message_sent.client_message_id)
-                if key in sends:
+                send = (entry.actor_id, entry.message_sent.client_message_id)
+                if send in sends:
                     raise Violation(
-                        f"{channel_id}: {key} lies in the log at {sends[key]} and at {entry_id}"
+                        f"{channel_id}: {send} lies in the log at {sends[send]} and at {entry_id}"
                     )
-                sends[key] = entry_id
+                sends[send] = entry_id
         for (channel, sender, key), (entry_id, text) in self.acked.items():
             if channel != channel_id:
                 continue

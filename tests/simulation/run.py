@@ -25,6 +25,7 @@ from tests.simulation.world import NoAnswer, Node, World
 
 SHARDS = 4
 UNTIL_S = 7200.0
+UNREST_S = 120.0
 ROUNDS = 30
 # Refusals after which the same call may succeed.
 FOR_A_MOMENT = frozenset({"STORAGE_UNAVAILABLE", "OVERLOADED"})
@@ -124,10 +125,13 @@ class Scenario:
                 lost=rng.choice((0, 0.01, 0.05)),
                 no_ack=rng.choice((0, 0.01, 0.05)),
                 repair=rng.choice((0, 0.5, 1)),
+                # The slower, the more is under way when somebody stops.
+                delay_s=rng.choice((0.002, 0.05, 0.2)),
             ),
         )
         self.rng = self.world.rng
         self.unrest_s = rng.choice((2.0, 5.0, 15.0))
+        self.pace = rng.choice((1.0, 5.0, 20.0))
         self.users = ("ann", "bob", "cid")
         self.channels: dict[str, str] = {}  # by name
         self.marks: dict[tuple[str, str], int] = {}
@@ -221,7 +225,7 @@ class Scenario:
                 await self._act(user, name, own[name], number)
             except Refusal as refusal:
                 self._note(user, f"is refused: {refusal.reason}")
-            await asyncio.sleep(self.rng.expovariate(2))
+            await asyncio.sleep(self.rng.expovariate(self.pace))
 
     async def _act(self, user: str, name: str, own: list[int], number: int) -> None:
         channel_id = self.channels[name]
@@ -330,13 +334,21 @@ class Scenario:
             self._no_etcd,
             self._no_tables,
         )
-        while not self.over:
+        # Not without an end: with everything broken at once nothing would ever be done.
+        while not self.over and self.world.loop.now < UNREST_S:
             await asyncio.sleep(self.rng.expovariate(1 / self.unrest_s))
-            node = self.rng.choice(self.world.nodes)
+            node = self._victim()
             task = self.world.loop.create_task(self.rng.choice(troubles)(node))
             running.add(task)
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)
+
+    def _victim(self) -> Node:
+        """More often than not one that owns a channel."""
+        nodes = self.world.nodes
+        shard = shards.shard_of(self.rng.choice(list(self.channels.values())))
+        owners = [n for n in nodes if n.up and n.ownership.epoch_of(shard) is not None]
+        return self.rng.choice(owners if owners and self.rng.random() < 0.7 else nodes)
 
     async def _kill(self, node: Node) -> None:
         if not node.up:

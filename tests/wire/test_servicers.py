@@ -33,7 +33,7 @@ class Servicer(compat_pb2_grpc.CompatServicer):
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
 
-    async def Echo(self, request: Any, context: Any) -> Any:  # type: ignore[override]  # noqa: N802
+    async def Echo(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._behaviour(request, context)
 
 
@@ -44,7 +44,7 @@ async def serve() -> AsyncIterator[Callable[[Behaviour], Any]]:
     async def start(behaviour: Behaviour) -> int:
         server = Server()
         add = compat_pb2_grpc.add_CompatServicer_to_server
-        add(Servicer(behaviour), server)  # type: ignore[arg-type]
+        add(Servicer(behaviour), server)  # type: ignore[abstract, arg-type]
         servers.append(server)
         return await server.listen(HOST)
 
@@ -98,12 +98,12 @@ async def test_handlers_of_older_generators() -> None:
         Compat().Echo, pb.EchoRequest.FromString, pb.EchoResponse.SerializeToString
     )
     generic = grpc.method_handlers_generic_handler("compat.v1.Compat", {"Echo": echo})
-    server.add_generic_rpc_handlers((generic,))  # type: ignore[arg-type]
+    server.add_generic_rpc_handlers((generic,))
     port = await server.listen(HOST)
     try:
         assert (await status_of(port))[0] is grpc.StatusCode.OK
         async with aio.insecure_channel(f"{HOST}:{port}") as channel:
-            unknown = channel.unary_unary("/compat.v1.Compat/Nothing")
+            unknown: Any = channel.unary_unary("/compat.v1.Compat/Nothing")
             with pytest.raises(aio.AioRpcError) as refused:
                 await unknown(b"", timeout=TIMEOUT_S)
             assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -167,7 +167,7 @@ async def raw() -> AsyncIterator[Callable[[int], Any]]:
 
 
 def framed(message: Any) -> bytes:
-    data = message.SerializeToString()
+    data: bytes = message.SerializeToString()
     return b"\0" + len(data).to_bytes(4, "big") + data
 
 

@@ -22,7 +22,9 @@ async def test_health_and_reflection() -> None:
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = ["grpc.health.v1.Health"]
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+        reflection.aio.ReflectionServicer(names), server
+    )
     port = await server.listen(HOST)
     status = health_pb2.HealthCheckResponse
     try:

@@ -52,9 +52,11 @@ def _prepare_grpc(environment: Any) -> None:
 
 def _run_loop(work: Coroutine[Any, Any, int]) -> int:
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    if sys.platform != "win32":
+    try:
         import uvloop  # noqa: PLC0415 - not there on Windows
-
+    except ImportError:
+        log.info("uvloop is not installed: this is asyncio's own loop, and slower")
+    else:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(work)

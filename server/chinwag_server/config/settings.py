@@ -79,6 +79,13 @@ class ListenSettings:
         low=1000,
         high=600_000,
     )
+    age_ms: int = setting(
+        0,
+        "A connection is asked to go after that, give or take a tenth, so that clients spread anew "
+        "over the nodes behind a balancer; what still runs then has 30 s. 0: never.",
+        low=0,
+        high=DAY_S * 1000,
+    )
     connections: int = setting(
         50_000, "Connections at one time; more are closed at once.", low=1, high=10_000_000
     )

@@ -20,7 +20,7 @@ from grpc import aio
 
 from chinwag_server.rpc.call import CallFailed, Head, PeerGone, read_metadata
 from chinwag_server.rpc.errors import Refusal
-from chinwag_server.rpc.listening import ListenOptions, Tls
+from chinwag_server.rpc.listening import AGE_GRACE_MS, ListenOptions, Tls
 from chinwag_server.rpc.middleware import Middleware
 from chinwag_server.rpc.registry import Method, Registry
 
@@ -201,7 +201,7 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
 
 
 def _channel_options(options: ListenOptions) -> list[tuple[str, Any]]:
-    return [
+    told: list[tuple[str, Any]] = [
         ("grpc.so_reuseport", 0),  # two servers on one port would share its clients unseen
         ("grpc.max_receive_message_length", options.message_bytes * _SLACK),
         ("grpc.max_send_message_length", -1),
@@ -215,3 +215,9 @@ def _channel_options(options: ListenOptions) -> list[tuple[str, Any]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ]
+    if options.age_ms:
+        told += [
+            ("grpc.max_connection_age_ms", options.age_ms),
+            ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
+        ]
+    return told

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+# What still runs on a connection that was asked to go for its age is ended after that.
+AGE_GRACE_MS = 30_000
+
 
 class ListenError(Exception):
     """The server cannot listen as it was told: the text says what to do."""
@@ -75,6 +78,7 @@ class ListenOptions:
         keepalive_ms: A silent connection is asked for a sign of life so often;
             ping_timeout_ms: and dropped if none comes for so long.
         stall_ms: How long a client may read nothing while there is something for it.
+        age_ms: A connection is asked to go after that, give or take a tenth; 0: never.
     """
 
     host: str = "127.0.0.1"
@@ -89,6 +93,7 @@ class ListenOptions:
     keepalive_ms: int = 30_000
     ping_timeout_ms: int = 10_000
     stall_ms: int = 30_000
+    age_ms: int = 0
 
     @property
     def address(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from chinwag_server.rpc.call import CallFailed, Head, PeerGone, read_metadata
 from chinwag_server.rpc.eager import run_eagerly
 from chinwag_server.rpc.errors import Refusal
-from chinwag_server.rpc.listening import ListenOptions
+from chinwag_server.rpc.listening import AGE_GRACE_MS, ListenOptions
 from chinwag_server.rpc.middleware import Middleware
 from chinwag_server.rpc.pushed import PushedStream
 from chinwag_server.rpc.ratelimit import AddressSet
@@ -108,6 +108,8 @@ def limits_of(options: ListenOptions) -> Limits:
         keepalive_s=options.keepalive_ms / 1000,
         keepalive_timeout_s=options.ping_timeout_ms / 1000,
         stall_s=options.stall_ms / 1000,
+        age_s=options.age_ms / 1000,
+        age_grace_s=AGE_GRACE_MS / 1000,
     )
 
 

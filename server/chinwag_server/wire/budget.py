@@ -29,11 +29,19 @@ class Budget:
         """Fills it by so much, above the burst too."""
         self._left = min(self._most, self._left + amount)
 
+    def widen(self, burst: float) -> None:
+        """Makes the burst larger, if it is not already, and fills it by what was added."""
+        if burst > self._burst:
+            self._left += burst - self._burst
+            self._burst = burst
+            self._most = max(self._most, burst)
+
     def spend(self, amount: float, now: float) -> bool:
         """Takes so much; whether there was enough."""
         left = self._left
         if left < amount:
-            left = min(self._burst, left + (now - self._since) * self._per_second)
+            filled = left + (now - self._since) * self._per_second
+            left = max(left, min(self._burst, filled))
             self._since = now
             if left < amount:
                 self._left = left

@@ -1,4 +1,6 @@
-"""Message encodings: identity, gzip and deflate ("Compression" in the gRPC documents).
+"""Message encodings: identity, gzip (RFC 1952) and deflate (RFC 1950).
+
+"Message-Encoding" in the gRPC protocol document, and compression.md of the gRPC project.
 
 What comes in is inflated up to bounds, of a message and of a second, so that small messages cannot
 become large ones.

@@ -436,6 +436,9 @@ class Connection:
             # Some clients reset each stream that we end before they have.
             self._charge(_RESET_OF_ENDED_PRICE)
             return
+        # A client may cancel all that it has open, at once; who resets each stream as it is made
+        # has few of them.
+        self._resets_left().widen(self.limits.resets_burst + len(self.streams))
         self.charge_reset()
         code = int.from_bytes(payload, "big")
         stream.lose(ErrorCode(code) if code <= 0xD else ErrorCode.INTERNAL_ERROR)
@@ -572,14 +575,17 @@ class Connection:
         Raises:
             ConnectionFault: It was too much.
         """
+        if not self._resets_left().spend(1, self._heard_at):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset")
+
+    def _resets_left(self) -> Budget:
         resets = self._resets
         if resets is None:
             limits = self.limits
-            # A client may cancel all that it has open, at once.
-            burst = limits.concurrent_streams + limits.resets_burst
-            resets = self._resets = Budget(burst, limits.resets_per_second, self._heard_at)
-        if not resets.spend(1, self._heard_at):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset")
+            resets = self._resets = Budget(
+                limits.resets_burst, limits.resets_per_second, self._heard_at
+            )
+        return resets
 
     def _stream_failed(self, fault: StreamFault) -> None:
         stream = self.streams.get(fault.stream_id)
@@ -701,9 +707,7 @@ class Connection:
         now = self.now()
         if self._inflation is None:
             limits = self.limits
-            self._inflation = Inflation(
-                limits.inflated_per_second, limits.inflated_burst, now
-            )
+            self._inflation = Inflation(limits.inflated_per_second, limits.inflated_burst, now)
         return self._inflation.decompress(encoding, data, most, now)
 
     # --- the end ---

@@ -1,6 +1,8 @@
 """The `context` of a servicer's method, as those know it that were written for grpc.aio.
 
-Codes may be `grpc.StatusCode`s (their numbers are read, grpc is not imported) or numbers.
+Codes may be `grpc.StatusCode`s (their numbers are read, grpc is not imported) or numbers. What a
+method says here becomes the "Response-Headers" and "Trailers" of the gRPC protocol document, and
+its codes are those of statuscodes.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `add_...Servicer_to_server(servicer, server)` gives for each method an object with its kind, its
 behaviour, and how its messages become bytes (`grpc.RpcMethodHandler`; grpc itself is not
-imported).
+imported). A method's failure becomes the status that statuscodes.md of the gRPC project has for it.
 """
 
 from __future__ import annotations

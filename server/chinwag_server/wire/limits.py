@@ -3,7 +3,7 @@
 Those that nobody has to choose are constants beside what they bound: how much may lie ready for
 a socket (`connection`, `link`), how long a peer that broke a rule may read why (`link`), how many
 frames are handled in a turn (`connection`), and which messages go first when a window is full
-(`call`).
+(`call`). RFC 9113, 10.5 says what servers have to bound.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Limits:
         inflated_burst, inflated_per_second: Bytes that compressed messages may become, beyond
             sixteen times what they were sent as.
         resets_burst, resets_per_second: Streams that the peer resets or that are reset for what
-            it did, and requests that nothing here answers. The burst is above
-            `concurrent_streams`, so that a client may cancel all that it has open.
+            it did, and requests that nothing here answers. The burst is on top
+            of the most streams that it had open when it reset one: all may be cancelled at once.
     """
 
     connections: int = 50_000

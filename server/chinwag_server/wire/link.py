@@ -1,6 +1,7 @@
 """A connection on an asyncio transport: bytes from the socket in, joined output out.
 
-Over TLS it speaks HTTP/2 with those alone that chose it by ALPN (RFC 9113, 3.2 and 9.2).
+Over TLS it speaks HTTP/2 with those alone that chose it by ALPN (RFC 9113, 3.2); after an error
+the peer gets the time to read GOAWAY (5.4.1).
 """
 
 from __future__ import annotations
@@ -57,7 +58,6 @@ class Link(asyncio.Protocol):
         "_accepted_at",
         "_age_at",
         "_dropped_bytes",
-        "_early",
         "_leave_by",
         "_listener",
         "_paused_at",
@@ -70,9 +70,6 @@ class Link(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._accepted_at = listener.loop.time()
-        # What came before `connection_made`: asyncio hands over the first bytes after a TLS
-        # handshake before whoever asked for it has the transport.
-        self._early: bytes | None = b""
         self._paused_at = 0.0
         self._dropped_bytes = -1  # not lingering
         self._age_at = 0.0
@@ -85,7 +82,6 @@ class Link(asyncio.Protocol):
         # uvloop's transports are asyncio's by their methods alone.
         self._transport = transport = cast("asyncio.Transport", transport)
         listener = self._listener
-        early, self._early = self._early, None
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         if (tls is not None and tls.selected_alpn_protocol() != "h2") or not listener.add(self):
             transport.abort()
@@ -104,14 +100,10 @@ class Link(asyncio.Protocol):
         connection.tls = tls
         self.connection = connection
         self._age_at = listener.age_at(connection.now())
-        if early:
-            self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         connection = self.connection
         if connection is None:
-            if self._early is not None:
-                self._early += data
             return
         if self._dropped_bytes >= 0:
             self._dropped_bytes += len(data)
@@ -153,7 +145,6 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         connection = self.connection
-        self._early = None
         self._listener.discard(self)
         if connection is not None:
             connection.lost()

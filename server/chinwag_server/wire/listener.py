@@ -1,6 +1,6 @@
 """Sockets that are listened on, and all their connections.
 
-TLS is as RFC 9113, 9.2 and 3.3 (prior knowledge without it) want it.
+With TLS as RFC 9113, 9.2 wants it; without, clients must know that this is HTTP/2 (3.3).
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from chinwag_server.wire.connection import Application
-from chinwag_server.wire.handshake import Handshake
+from chinwag_server.wire.handshake import Door, Handshake
 from chinwag_server.wire.limits import Limits
 from chinwag_server.wire.link import Flusher, Link
 
@@ -77,9 +77,10 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.flusher = Flusher(self.loop)
         self._servers: list[asyncio.AbstractServer] = []
+        self._doors: list[Door] = []
         self._links: set[Link] = set()
-        # In the order of their acceptance.
-        self._handshakes: dict[Handshake, None] = {}
+        # By what they will be, in the order of their acceptance.
+        self._handshakes: dict[Link, Handshake] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._leaving = False
         self._empty: asyncio.Event | None = None
@@ -93,21 +94,38 @@ class Listener:
         Raises:
             OSError: The port is taken, or the address is not this machine's.
         """
-        accept: Callable[[], asyncio.Protocol] = partial(Link, self)
-        if tls is not None:
-            accept = partial(Handshake, self, tls.context())
-        server = await self.loop.create_server(accept, host, port, backlog=_BACKLOG)
-        self._serve(server)
-        bound: int = server.sockets[0].getsockname()[1]
+        if tls is None:
+            server = await self.loop.create_server(lambda: Link(self), host, port, backlog=_BACKLOG)
+            self._servers.append(server)
+            bound: int = server.sockets[0].getsockname()[1]
+        else:
+            bound = await self._listen_tls(host, port, tls.context())
+        self._keep_time()
         return bound
+
+    async def _listen_tls(self, host: str, port: int, context: ssl.SSLContext) -> int:
+        found = await self.loop.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        bound: list[socket.socket] = []
+        try:
+            for family, *_, address in found:
+                bound.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+        except OSError:
+            for one in bound:
+                one.close()
+            raise
+        self._doors += [Door(self, one, context) for one in bound]
+        chosen: int = bound[0].getsockname()[1]
+        return chosen
 
     async def listen_unix(self, path: str | Path) -> None:
         """Accepts connections at a Unix socket."""
         server = await self.loop.create_unix_server(lambda: Link(self), str(path), backlog=_BACKLOG)
-        self._serve(server)
-
-    def _serve(self, server: asyncio.AbstractServer) -> None:
         self._servers.append(server)
+        self._keep_time()
+
+    def _keep_time(self) -> None:
         if self._timer is None:
             self._timer = self.loop.call_later(_TICK_S, self._tick)
 
@@ -135,20 +153,21 @@ class Listener:
         if self._leaving or len(self) >= self.limits.connections:
             return False
         if len(self._handshakes) >= self.limits.handshakes:
-            oldest = next(iter(self._handshakes))
+            oldest = next(iter(self._handshakes.values()))
             if self.loop.time() - oldest.began_at < _HANDSHAKE_PATIENCE_S:
                 return False
             self.dismiss(oldest)
             oldest.abort()
-        self._handshakes[handshake] = None
+        self._handshakes[handshake.link] = handshake
         return True
 
     def dismiss(self, handshake: Handshake) -> None:
         """A handshake is over."""
-        self._handshakes.pop(handshake, None)
+        self._handshakes.pop(handshake.link, None)
 
     def add(self, link: Link) -> bool:
-        """Takes a new connection in, if there is room."""
+        """Takes a connection in that can be spoken on, if there is room."""
+        self._handshakes.pop(link, None)
         if self._leaving or len(self) >= self.limits.connections:
             return False
         self._links.add(link)
@@ -173,7 +192,10 @@ class Listener:
         self._leaving = True
         for server in self._servers:
             server.close()
-        for handshake in tuple(self._handshakes):
+        for door in self._doors:
+            door.close()
+        self._doors.clear()
+        for handshake in tuple(self._handshakes.values()):
             handshake.abort()
         if self._links and grace_s > 0:
             self._empty = asyncio.Event()

@@ -1,6 +1,7 @@
 """A call that a coroutine serves: reading and writing messages by awaiting.
 
-The other way, by callbacks, is to be the call's `Receiver` oneself.
+The other way, by callbacks, is to be the call's `Receiver` oneself. "Timeout" of the gRPC protocol
+document ends it with DEADLINE_EXCEEDED, and RST_STREAM (RFC 9113, 6.4) by cancelling the coroutine.
 """
 
 from __future__ import annotations

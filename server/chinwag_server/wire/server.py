@@ -1,4 +1,8 @@
-"""A gRPC server for servicers that generated code registers."""
+"""A gRPC server for servicers that generated code registers.
+
+A method is found by its "Path" ("Requests" in the gRPC protocol document), and one that there is
+not is UNIMPLEMENTED.
+"""
 
 from __future__ import annotations
 

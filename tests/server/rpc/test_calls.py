@@ -18,6 +18,7 @@ from chinwag.chat.v1 import channel_pb2, chat_service_pb2_grpc, connect_pb2
 from chinwag.chat.v1 import chat_service_pb2 as pb
 from chinwag.presence.v1 import presence_service_pb2, presence_service_pb2_grpc
 from chinwag.push.v1 import push_service_pb2, push_service_pb2_grpc
+from chinwag_server.chat.store import StoreUnavailable
 from tests.server.fixtures import StartNode
 from tests.server.serving import Served, bearer, detail, reason, refusal, status_of
 from tests.server.standin import StandInAccount

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from chinwag.account.v1 import account_service_pb2 as account_pb
 from chinwag.account.v1 import account_service_pb2_grpc
 from chinwag_server.rpc.grpcio import peer_address
 from chinwag_server.rpc.listening import ListenError, is_loopback
+from chinwag_server.wire import frames
 from tests.server.fixtures import StartNode
 from tests.server.rpc import certificates
 from tests.server.serving import Served, refusal
@@ -123,6 +126,38 @@ async def test_tls_files_that_cannot_be_used(start_node: StartNode, tmp_path: Pa
             listen__tls_cert_file=files.cert,
             listen__tls_key_file=files.key,
         )
+
+
+async def goaway_after_s(target: str, most_s: float) -> float:
+    """How long a server keeps a silent connection before it asks it to go."""
+    host, _, port = target.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    started = time.monotonic()
+    try:
+        writer.write(frames.PREFACE + frames.settings({}) + frames.SETTINGS_ACK)
+        async with asyncio.timeout(most_s):
+            while True:
+                head = await reader.readexactly(frames.HEAD_BYTES)
+                high, low, kind, _flags, _stream_id = frames.unpack_head(head)
+                if kind == frames.GOAWAY:
+                    return time.monotonic() - started
+                await reader.readexactly(high << 8 | low)
+    finally:
+        writer.close()
+
+
+async def test_an_old_connection_is_asked_to_go(start_node: StartNode) -> None:
+    server = await start_node(open_account=StandInAccount, listen__age_ms=1000)
+    channel = server.stub(account_service_pb2_grpc.AccountServiceStub)
+    request = account_pb.GetJwksRequest()
+    await channel.GetJwks(request, timeout=5)  # type: ignore[misc]
+    assert 0.8 <= await goaway_after_s(server.target, 4) <= 3  # ours looks once a second
+    await channel.GetJwks(request, timeout=5)  # type: ignore[misc]
+
+
+async def test_no_connection_is_too_old_unless_that_is_set(bare_server: Served) -> None:
+    with pytest.raises(TimeoutError):
+        await goaway_after_s(bare_server.target, 2.5)
 
 
 def test_peer_addresses() -> None:

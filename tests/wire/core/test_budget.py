@@ -38,12 +38,21 @@ def test_it_never_holds_more_than_its_most() -> None:
         assert not budget.spend(1, 0)
 
 
+def test_a_wider_one_holds_more_from_then_on() -> None:
+    budget = Budget(10, 1, 0)
+    assert budget.spend(10, 0)
+    budget.widen(15)
+    budget.widen(12)
+    assert budget.spend(5, 0)
+    assert not budget.spend(1, 0)
+    assert budget.spend(15, 15)
+
+
 def test_what_was_earned_is_kept_while_time_passes() -> None:
     budget = Budget(10, 1, 0, 100)
     budget.earn(90)
-    assert budget.spend(1, 1e9)
-    assert budget.spend(99, 1e9)
-    assert not budget.spend(1, 1e9)
+    assert not budget.spend(101, 1e9)
+    assert budget.spend(100, 1e9)
 
 
 def test_what_it_refuses_costs_nothing() -> None:

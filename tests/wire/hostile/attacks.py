@@ -7,6 +7,7 @@ the codes of the GOAWAYs, "closed" (without one), or "open" for those that were 
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import struct
 import zlib
@@ -29,11 +30,13 @@ SEND_TYPING: Final = "/chinwag.chat.v1.ChatService/SendTyping"
 # Attackers that are thrown out come again, but not faster than this: what a new connection may
 # cost is for whoever stands before the server to bound.
 ATTACKERS: Final = 4
+OPENED_PER_S: Final = 2_000
 SLOW: Final = 99
 PAUSE_S: Final = 0.2
 CHUNK: Final = 16 << 10
 # A server may take so long to say why it ends a connection.
 ANSWER_S: Final = 3.0
+PATIENCE_S: Final = 15.0
 CALM: Final = "ENHANCE_YOUR_CALM"
 
 
@@ -58,20 +61,24 @@ def now() -> float:
 
 
 async def flood(aim: Aim, make: Flood) -> Endings:
-    """Several attackers flood, each over new connections as it is thrown out."""
+    """Several attackers flood, each over new connections as it is thrown out. On a machine that
+    is busy they go on until one of them has come to an end."""
     until = now() + aim.seconds
     endings: Endings = Counter()
 
+    def over() -> bool:
+        return now() > until and (bool(endings) or now() > until + PATIENCE_S)
+
     async def attacker(number: int) -> None:
-        while now() < until:
+        while not over():
             peer = await Peer.open(aim.port)
             peer.mute = True
             for data in make(aim, number):
                 await peer.push(data)
-                if peer.done or now() > until:
+                if peer.done or over():
                     break
             # Whoever was cut off by the end of the time has not broken anything yet.
-            if now() < until:
+            if not over():
                 await peer.until(lambda peer=peer: peer.done, ANSWER_S)  # type: ignore[misc]
                 endings[peer.ending] += 1
             peer.close()
@@ -207,6 +214,7 @@ BOMB_BYTES: Final = (8 << 20) - 16
 BOMBS: Final = 400
 
 
+@functools.cache
 def gzip_bomb() -> bytes:
     """A compressed message that is a thousand times as large when it is inflated."""
     deflater = zlib.compressobj(9, zlib.DEFLATED, 31)
@@ -354,8 +362,8 @@ async def half_open(aim: Aim, count: int = 5_000) -> Endings:
             await asyncio.wait_for(loop.sock_connect(one, (h2.HOST, aim.port)), ANSWER_S)
             if number % 2:
                 one.send(h2.PREFACE[:10])
-            if number % 50 == 0:
-                await asyncio.sleep(0.005)
+            if number % 10 == 0:
+                await asyncio.sleep(10 / OPENED_PER_S)
         await asyncio.sleep(max(0.0, until - now()))
         for one in sockets:
             try:

@@ -72,6 +72,8 @@ def make(address: Address) -> Any:
         else None,
         ssl_context=_ssl(address) if address.ca else None,
         reconnection_policy=ConstantReconnectionPolicy(RECONNECT_S, max_attempts=None),
+        # A node is told of a statement when it is first asked to run it.
+        prepare_on_all_hosts=False,
         connect_timeout=CONNECT_S,
         control_connection_timeout=CONNECT_S,
         idle_heartbeat_interval=HEARTBEAT_S,

@@ -3,11 +3,23 @@ there as long as one of its cells is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import product
 
 from chinwag_server.chat.sequenced.tables import Table
 
 # ruff: noqa: S608 - statements are put together from declared names and question marks
+
+
+def every(keyspace: str, table: Table) -> Iterator[str]:
+    """All statements of a table, of bounds of every length."""
+    lengths = range(len(table.clustering) + 1)
+    yield update(keyspace, table)
+    yield delete_row(keyspace, table)
+    for first, last in product(lengths, lengths):
+        yield delete_rows(keyspace, table, first=first, last=last)
+        for newest_first in (False, True):
+            yield select(keyspace, table, after=first, to=last, newest_first=newest_first)
 
 
 def select(keyspace: str, table: Table, *, after: int, to: int, newest_first: bool) -> str:

@@ -63,8 +63,6 @@ class CassandraTables:
         self._timeout_s = timeout_s
         self.bridge = Bridge(self._address, in_flight=in_flight, waiting=waiting)
         self._prepared: dict[str, Any] = {}
-        self._updates: dict[str, Any] = {}
-        self._preparing: Coalescer[str, Any] = Coalescer(self._prepare, _same, timeout_s)
         self._reads: Coalescer[Read, list[Row]] = Coalescer(self._read, _copy, timeout_s)
 
     async def open(self) -> None:
@@ -75,11 +73,7 @@ class CassandraTables:
         """
         await self.bridge.open()
         try:
-            await self.bridge.run(self._check, self._deadline(OPEN_S))
-            for table in self._tables.values():
-                self._updates[table.name] = await self._statement(
-                    statements.update(self._keyspace, table)
-                )
+            await self.bridge.run(self._set_up, self._deadline(OPEN_S))
         except TablesUnavailable as error:
             await self.bridge.close()
             raise StoreError(f"{self._address} cannot be opened: {error}") from error
@@ -103,7 +97,7 @@ class CassandraTables:
             raise ValueError(f"a batch of more than {MAX_WRITE_BYTES} bytes: write it in parts")
         deadline = self._deadline()
         bound = [
-            await self._delete(write) if isinstance(write, Delete) else self._put(write)
+            self._delete(write) if isinstance(write, Delete) else self._put(write)
             for write in writes
             if isinstance(write, Delete) or write.cells
         ]
@@ -137,8 +131,8 @@ class CassandraTables:
     async def claim(self, shard: int, epoch: int, nonce: bytes) -> tuple[int, bytes]:
         """As `Tables.claim`. It may be repeated: who finds its own nonce has won."""
         deadline = self._deadline()
-        update = await self._statement(CLAIM.format(self._keyspace))
-        insert = await self._statement(FIRST_CLAIM.format(self._keyspace))
+        update = self._prepared[CLAIM.format(self._keyspace)]
+        insert = self._prepared[FIRST_CLAIM.format(self._keyspace)]
         found = await self._claim(update.bind((epoch, nonce, shard, epoch)), deadline)
         if found is not None and "epoch" not in found and epoch > 0:
             # There is no row yet; if another makes it first, that is told.
@@ -154,12 +148,10 @@ class CassandraTables:
     async def _read(self, read: Read, deadline: float) -> list[Row]:
         name, partition, after, to, limit, newest_first = read
         table = self._tables[name]
-        prepared = await self._statement(
-            statements.select(
-                self._keyspace, table, after=len(after), to=len(to), newest_first=newest_first
-            )
+        text = statements.select(
+            self._keyspace, table, after=len(after), to=len(to), newest_first=newest_first
         )
-        bound = prepared.bind((*partition, *after, *to, limit))
+        bound = self._prepared[text].bind((*partition, *after, *to, limit))
         bound.fetch_size = PAGE_ROWS if bytes in table.cells.values() else SMALL_PAGE_ROWS
         keys = len(table.clustering)
         names = tuple(table.cells)
@@ -185,17 +177,18 @@ class CassandraTables:
             raise ValueError(f"{table.name} has no {', '.join(cells.keys() - table.cells.keys())}")
         # What is not set stays as it is; None would delete it.
         values = [cells.get(name, UNSET_VALUE) for name in table.cells]
-        return self._updates[table.name].bind((put.timestamp, *values, *put.partition, *put.key))
+        return self._prepared[statements.update(self._keyspace, table)].bind(
+            (put.timestamp, *values, *put.partition, *put.key)
+        )
 
-    async def _delete(self, delete: Delete) -> Any:
+    def _delete(self, delete: Delete) -> Any:
         table, first, last = delete.table, delete.first, delete.last
         if first == last and len(first) == len(table.clustering):
             text = statements.delete_row(self._keyspace, table)
             last = ()
         else:
             text = statements.delete_rows(self._keyspace, table, first=len(first), last=len(last))
-        prepared = await self._statement(text)
-        return prepared.bind((delete.timestamp, *delete.partition, *first, *last))
+        return self._prepared[text].bind((delete.timestamp, *delete.partition, *first, *last))
 
     async def _claim(self, bound: Any, deadline: float) -> dict[str, Any] | None:
         """Runs a conditional write; what is stored instead, None if it was applied."""
@@ -205,19 +198,18 @@ class CassandraTables:
 
     # --- both ---
 
-    async def _statement(self, text: str) -> Any:
-        """A prepared statement."""
-        found = self._prepared.get(text)
-        return found if found is not None else await self._preparing.get(text)
-
-    async def _prepare(self, text: str, deadline: float) -> Any:
-        found = await self.bridge.run(lambda session: session.prepare(text), deadline)
-        found.is_idempotent = True
-        self._prepared[text] = found
-        return found
-
-    def _check(self, session: Any) -> None:
-        schema.check(session, self._address, tuple(self._tables.values()), self._cluster_id)
+    def _set_up(self, session: Any) -> None:
+        """Looks at the keyspace, and prepares everything: preparing later could hang on a node
+        that stands still. Blocks."""
+        tables = tuple(self._tables.values())
+        schema.check(session, self._address, tables, self._cluster_id)
+        texts = [CLAIM.format(self._keyspace), FIRST_CLAIM.format(self._keyspace)]
+        for table in tables:
+            texts += statements.every(self._keyspace, table)
+        for text in texts:
+            prepared = session.prepare(text)
+            prepared.is_idempotent = True
+            self._prepared[text] = prepared
 
     def _deadline(self, seconds: float | None = None) -> float:
         return asyncio.get_running_loop().time() + (seconds or self._timeout_s)
@@ -225,10 +217,6 @@ class CassandraTables:
 
 def _copy(rows: list[Row]) -> list[Row]:
     return [Row(row.key, dict(row.cells)) for row in rows]
-
-
-def _same(statement: Any) -> Any:
-    return statement
 
 
 def _size(write: Put | Delete) -> int:
