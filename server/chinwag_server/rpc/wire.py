@@ -123,6 +123,9 @@ def head_of(call: Call) -> Head:
 def _fail(call: Call, failure: CallFailed) -> None:
     status = failure.status
     call.finish(status.code, status.message, failure.trailers)
+    if status.code == Code.UNAUTHENTICATED:
+        # Each costs as much as a call that is let in; who logs in anew makes few of them.
+        call.stream.connection.blame()
 
 
 def _refuse(call: Call, error: CallError) -> None:

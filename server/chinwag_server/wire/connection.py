@@ -576,7 +576,9 @@ class Connection:
             ConnectionFault: It was too much.
         """
         if not self._resets_left().spend(1, self._heard_at):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset")
+            raise ConnectionFault(
+                ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset or refused"
+            )
 
     def _resets_left(self) -> Budget:
         resets = self._resets
@@ -586,6 +588,13 @@ class Connection:
                 limits.resets_burst, limits.resets_per_second, self._heard_at
             )
         return resets
+
+    def blame(self) -> None:
+        """As `charge_reset`, for what turned out only later; ends the connection by itself."""
+        try:
+            self.charge_reset()
+        except ConnectionFault as fault:
+            self.fail(fault)
 
     def _stream_failed(self, fault: StreamFault) -> None:
         stream = self.streams.get(fault.stream_id)

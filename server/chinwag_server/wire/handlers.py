@@ -104,7 +104,6 @@ class Method:
             raise CallError(Code.INTERNAL, "a message cannot be parsed") from error
 
     async def _run(self, running: Running, context: Context) -> None:
-        request: Any
         if self.request_streaming:
             requests = self._requests(running)
             async with aclosing(requests):

@@ -362,8 +362,7 @@ async def half_open(aim: Aim, count: int = 5_000) -> Endings:
             await asyncio.wait_for(loop.sock_connect(one, (h2.HOST, aim.port)), ANSWER_S)
             if number % 2:
                 one.send(h2.PREFACE[:10])
-            if number % 10 == 0:
-                await asyncio.sleep(10 / OPENED_PER_S)
+            await in_pace(number)
         await asyncio.sleep(max(0.0, until - now()))
         for one in sockets:
             try:
@@ -375,9 +374,16 @@ async def half_open(aim: Aim, count: int = 5_000) -> Endings:
             else:
                 endings[_goaway_in(data) or "closed"] += 1
     finally:
-        for one in sockets:
+        for number, one in enumerate(sockets):
             one.close()
+            await in_pace(number)
     return endings
+
+
+async def in_pace(number: int) -> None:
+    """Waits after some of many connections that are opened, or closed, one after the other."""
+    if number % 10 == 0:
+        await asyncio.sleep(10 / OPENED_PER_S)
 
 
 def _goaway_in(data: bytes) -> str:
