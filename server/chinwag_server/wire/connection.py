@@ -43,9 +43,10 @@ _MESSAGE_BYTES: Final = 5
 _PART_BYTES: Final = 16
 
 # How many frames of a connection are handled before others have their turn, and for how many a
-# request counts.
+# request counts: one with its message is a turn, but of a proxy's connection, which is many.
 _TURN: Final = 200
-_HEADERS_TURN: Final = 60
+_HEADERS_TURN: Final = 199
+_PROXY_HEADERS_TURN: Final = 20
 # What may lie ready for the socket before responses wait in their streams.
 _MAX_OUT: Final = 128 << 10
 
@@ -226,7 +227,7 @@ class Connection:
                 return 0
             at = self._begin(data)
         unpack, most, kinds = frames.unpack_head, frames.DEFAULT_FRAME_SIZE, _ON_FRAME
-        turn = _TURN
+        turn, request = _TURN, _PROXY_HEADERS_TURN if self.trusted else _HEADERS_TURN
         while end - at >= frames.HEAD_BYTES:
             if turn <= 0:
                 self.more = True
@@ -245,7 +246,7 @@ class Connection:
             at = start + size
             payload = data[start:at]
             stream_id &= frames.MAX_STREAM_ID
-            turn -= _HEADERS_TURN if kind == frames.HEADERS else 1
+            turn -= request if kind == frames.HEADERS else 1
             try:
                 if self._block_head is not None and kind != frames.CONTINUATION:
                     raise ConnectionFault(

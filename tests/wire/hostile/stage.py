@@ -32,7 +32,7 @@ RATE = 20
 
 # Honest people may wait three times as long as without the attack; see `Stage.most_ms`.
 P99_TIMES = 3.0
-P99_FLOOR_MS = 40.0
+P99_FLOOR_MS = 150.0
 # A baseline is taken in pieces until two in a row agree: what an attack has left behind, or a
 # spell of another process, is none.
 PIECE_S = 0.75
@@ -201,7 +201,9 @@ class Stage:
         """What the honest may wait during an attack: three times what they wait without it.
 
         There is a floor since server, crowd and attacker share two cores, and the attacker's own
-        work, wherever it goes, makes the others wait for one. Where yet others want the cores (by
+        work, wherever it goes, makes the others wait for one: with a baseline of 4 ms most attacks
+        show 5 to 30 ms, those with a thousand calls a connection (made_reset, wide_settings, crumbs)
+        single stalls of 60 to 150 ms, while no callback of the server took more than 25. Where yet others want the cores (by
         what the kernel says of the server) all takes as many times as long.
         """
         baseline = self.baseline
