@@ -201,10 +201,11 @@ class Stage:
         """What the honest may wait during an attack: three times what they wait without it.
 
         There is a floor since server, crowd and attacker share two cores, and the attacker's own
-        work, wherever it goes, makes the others wait for one: with a baseline of 4 ms most attacks
-        show 5 to 30 ms, those with a thousand calls a connection (made_reset, wide_settings, crumbs)
-        single stalls of 60 to 150 ms, while no callback of the server took more than 25. Where yet others want the cores (by
-        what the kernel says of the server) all takes as many times as long.
+        work, wherever it goes, makes the others wait for one. With a baseline of 4 ms most attacks
+        show 5 to 30 ms; those with a thousand calls a connection (made_reset, wide_settings,
+        crumbs) single stalls of 60 to 150 ms, while no callback of the server took more than 25.
+        Where yet others want the cores (by what the kernel says of the server) all takes as many
+        times as long.
         """
         baseline = self.baseline
         as_starved = max(1.0, seen.starved / baseline.starved)
