@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 from chinwag_server.wire.call import Call
 from chinwag_server.wire.status import CallError, Code
 
-
 # Tasks that are cancelled in one turn of the loop.
 _TURN: Final = 32
 
