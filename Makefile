@@ -12,7 +12,7 @@ NODE := .stamps/node
 LOAD := $(if $(wildcard bench/load/go.mod),bench/out/load)
 LAST_RELEASE = $(shell ls proto/releases/*.binpb 2>/dev/null | sort -V | tail -n 1)
 
-.PHONY: help setup run test lint generate bench soak lock clean
+.PHONY: help setup run test lint generate bench soak simulate lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -27,6 +27,9 @@ test: $(VENV) ## run the tests (PYTEST_ARGS="-k name -n 2")
 
 soak: $(VENV) $(LOAD) ## run the long tests (PYTEST_ARGS="...")
 	$(BIN)/python -m pytest -m soak --timeout=0 $(PYTEST_ARGS)
+
+simulate: $(VENV) ## run seeds of the mesh's simulation and print what happens (SEED=n COUNT=n)
+	$(BIN)/python -m tests.simulation $(or $(SEED),1) $(or $(COUNT),1)
 
 bench: $(VENV) $(LOAD) ## measure (NAME="group idle" BENCH_ARGS="...")
 	$(BIN)/python -m bench $(NAME) $(BENCH_ARGS)

@@ -9,7 +9,7 @@ import pytest
 
 from chinwag_server.config import ConfigError, Loaded, Settings, load
 from chinwag_server.config.reference import render
-from chinwag_server.config.sources import add_flags, build, declared, show
+from chinwag_server.config.sources import add_flags, build, declared, hide, show
 from chinwag_server.rooms import chat_settings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -148,3 +148,9 @@ def test_the_chat_room_gets_its_part() -> None:
     assert chat.max_text_length == 9
     assert chat.stream.queue_bytes == 2 << 20
     assert chat.stream.hello_timeout_s == 1.5
+
+
+def test_passwords_in_urls_are_not_shown() -> None:
+    assert hide("postgresql://ann:pa:ss%40@db:5432/x?a=b") == "postgresql://ann:***@db:5432/x?a=b"
+    assert hide("postgresql://db/x") == "postgresql://db/x"
+    assert hide("nobody@home") == "nobody@home"

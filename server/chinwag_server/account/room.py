@@ -57,8 +57,26 @@ EXPIRE_ROWS = 1000
 
 
 def open_room(settings: Settings, data_dir: DataDir, clock: Clock) -> AccountRoom:
-    """The account room over SQLite, before `start`."""
-    return AccountRoom(SqliteAccountStore(data_dir), settings, clock)
+    """The account room over the store that the settings name, before `start`."""
+    return AccountRoom(_store(settings, data_dir), settings, clock)
+
+
+def _store(settings: Settings, data_dir: DataDir) -> AccountStore:
+    stores = settings.stores
+    if not stores.accounts_url:
+        return SqliteAccountStore(data_dir)
+    # Only where it is used: its driver is an extra of the package.
+    from chinwag_server.account.postgres import (  # noqa: PLC0415
+        PostgresAccountStore,
+        PostgresSettings,
+    )
+
+    return PostgresAccountStore(
+        stores.accounts_url,
+        replica_url=stores.accounts_replica_url,
+        cluster_id=stores.cluster_id,
+        settings=PostgresSettings(connections=stores.accounts_connections),
+    )
 
 
 class AccountRoom:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chinwag_server.cli.exits import Exit
 from chinwag_server.cli.settings import load_settings
-from chinwag_server.config.sources import add_flags, declared, show
+from chinwag_server.config.sources import add_flags, declared, hide, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,9 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for one in declared():
         owner = getattr(loaded.settings, one.section) if one.section else loaded.settings
-        rows.append((one.key, getattr(owner, one.name), loaded.origins[one.key]))
+        value = getattr(owner, one.name)
+        shown = hide(value) if isinstance(value, str) else value
+        rows.append((one.key, shown, loaded.origins[one.key]))
     if args.json:
         print(
             json.dumps(

@@ -223,6 +223,24 @@ class AccountSettings:
 
 
 @dataclass(slots=True, frozen=True)
+class StoreSettings:
+    """Where the stores are; without a URL in the data directory, on SQLite."""
+
+    cluster_id: str = setting(
+        "", "Name of this installation: a database that belongs to another one is refused."
+    )
+    accounts_url: str = setting(
+        "", "Accounts in PostgreSQL: postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+    )
+    accounts_replica_url: str = setting(
+        "", "A streaming replica of it, for lists that may be a moment old."
+    )
+    accounts_connections: int = setting(
+        10, "Connections to each of these servers.", low=1, high=1000
+    )
+
+
+@dataclass(slots=True, frozen=True)
 class LogSettings:
     """Logs, on the standard error stream."""
 
@@ -250,4 +268,5 @@ class Settings:
     limits: LimitSettings = _section(LimitSettings)
     deadlines: DeadlineSettings = _section(DeadlineSettings)
     account: AccountSettings = _section(AccountSettings)
+    stores: StoreSettings = _section(StoreSettings)
     log: LogSettings = _section(LogSettings)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import ipaddress
 import math
+import re
 import tomllib
 import types
 import typing
@@ -19,6 +20,7 @@ from chinwag_server.config.settings import Settings
 ENV_PREFIX = "CHINWAG_"
 ENV_FILE = "CHINWAG_CONFIG"
 _DEST = "setting:"
+_PASSWORD = re.compile(r"(://[^:/?#@]*:)[^/?#]*@")
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True}
 _BOOLS |= {"false": False, "0": False, "no": False, "off": False}
 
@@ -177,6 +179,11 @@ def show(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return str(value)
+
+
+def hide(text: str) -> str:
+    """A shown value without the passwords of its URLs."""
+    return _PASSWORD.sub(r"\1***@", text)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
