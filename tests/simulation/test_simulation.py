@@ -15,7 +15,7 @@ LONG_SEEDS = 20_000
 
 
 def run(first: int, count: int, *module: str, timeout_s: float) -> str:
-    """Runs seeds in a process of their own: the order of its sets belongs to what a seed decides."""
+    """Runs seeds in a process of their own: the order of sets belongs to what a seed decides."""
     done = subprocess.run(
         [sys.executable, "-m", *(module or ("tests.simulation",)), str(first), str(count)],
         cwd=ROOT,
