@@ -94,9 +94,9 @@ class _Migration:
                 self._change(statement)
             if version < schema.VERSION:
                 self._session.execute(
-                    f'INSERT INTO "{keyspace}".{schema.MIGRATIONS} (version, time_us) '
-                    "VALUES (%s, %s)",
-                    (schema.VERSION, time.time_ns() // 1000),
+                    f'INSERT INTO "{keyspace}".{schema.MIGRATIONS} (store, version, time_us) '
+                    "VALUES (%s, %s, %s)",
+                    (schema.STORE, schema.VERSION, time.time_ns() // 1000),
                 )
         finally:
             self._unlock()

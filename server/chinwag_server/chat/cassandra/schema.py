@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cassandra import ConsistencyLevel
 from cassandra.query import SimpleStatement
 
 from chinwag_server.chat.cassandra.address import Address
@@ -31,10 +30,12 @@ FACTS = "store_facts"
 MIGRATIONS = "store_migrations"
 EPOCHS = "shard_epochs"
 CLUSTER_ID = "cluster_id"
+STORE = "chat"
 
 _OWN = {
     FACTS: "name text PRIMARY KEY, value text",
-    MIGRATIONS: "version bigint PRIMARY KEY, time_us bigint",
+    # One partition: a scan of the ring would wait for a node that has just died.
+    MIGRATIONS: "store text, version bigint, time_us bigint, PRIMARY KEY (store, version)",
     EPOCHS: "shard bigint PRIMARY KEY, epoch bigint, nonce blob",
 }
 
@@ -53,7 +54,7 @@ def create_own(address: Address, name: str) -> str:
     table_id = uuid.uuid5(uuid.NAMESPACE_URL, f"chinwag/{address.keyspace}/{name}")
     return (
         f'CREATE TABLE IF NOT EXISTS "{address.keyspace}".{name} ({_OWN[name]}) '
-        f"WITH id = {table_id}"
+        f"WITH id = {table_id} AND speculative_retry = '{SECOND_COPY}'"
     )
 
 
@@ -157,10 +158,11 @@ def changes(session: Any, keyspace: str, tables: Sequence[Table]) -> list[str]:
 def stored_tables(session: Any, keyspace: str) -> dict[str, dict[str, tuple[str, str, int]]]:
     """Tables that are there: for each column its type, kind and position."""
     found: dict[str, dict[str, tuple[str, str, int]]] = {}
-    rows = session.execute(
+    rows = _ask(
+        session,
         "SELECT table_name, column_name, type, kind, position FROM system_schema.columns "
         "WHERE keyspace_name = %s",
-        (keyspace,),
+        keyspace,
     )
     for table, column, kind, role, position in rows:
         found.setdefault(table, {})[column] = (kind, role, position)
@@ -169,17 +171,19 @@ def stored_tables(session: Any, keyspace: str) -> dict[str, dict[str, tuple[str,
 
 def stored_version(session: Any, address: Address) -> int:
     """The newest version the keyspace was brought to; 0: none."""
-    rows = session.execute(f'SELECT version FROM "{address.keyspace}".{MIGRATIONS}')
-    return max((version for (version,) in rows), default=0)
+    row = _ask(
+        session,
+        f'SELECT version FROM "{address.keyspace}".{MIGRATIONS} WHERE store = %s '
+        "ORDER BY version DESC LIMIT 1",
+        STORE,
+    ).one()
+    return int(row[0]) if row else 0
 
 
 def fact(session: Any, address: Address, name: str) -> str:
     """What is stored under a name; empty: nothing."""
-    statement = SimpleStatement(
-        f'SELECT value FROM "{address.keyspace}".{FACTS} WHERE name = %s',
-        consistency_level=ConsistencyLevel.SERIAL,
-    )
-    row = session.execute(statement, (name,)).one()
+    text = f'SELECT value FROM "{address.keyspace}".{FACTS} WHERE name = %s'
+    row = _ask(session, text, name).one()
     return str(row[0]) if row and row[0] else ""
 
 
@@ -195,9 +199,16 @@ def _columns(table: Table) -> dict[str, tuple[str, str, int]]:
 
 
 def _ttl(session: Any, keyspace: str, table: str) -> int:
-    row = session.execute(
+    row = _ask(
+        session,
         "SELECT default_time_to_live FROM system_schema.tables "
         "WHERE keyspace_name = %s AND table_name = %s",
-        (keyspace, table),
+        keyspace,
+        table,
     ).one()
     return int(row[0]) if row else 0
+
+
+def _ask(session: Any, text: str, *values: str) -> Any:
+    """Reads; a second node is asked if the first one is silent."""
+    return session.execute(SimpleStatement(text, is_idempotent=True), values)
