@@ -25,7 +25,7 @@ from tests.simulation.world import NoAnswer, Node, World
 
 SHARDS = 4
 UNTIL_S = 7200.0
-UNREST_S = 120.0
+UNREST_S = 60.0
 ROUNDS = 30
 # Refusals after which the same call may succeed.
 FOR_A_MOMENT = frozenset({"STORAGE_UNAVAILABLE", "OVERLOADED"})
@@ -120,17 +120,17 @@ class Scenario:
         self.world = World(
             seed,
             faults=Faults(
-                late=rng.choice((0, 0.02, 0.1)),
+                late=rng.choice((0, 0.05, 0.4)),
                 late_s=rng.choice((2.0, 20.0, 60.0)),
-                lost=rng.choice((0, 0.01, 0.05)),
-                no_ack=rng.choice((0, 0.01, 0.05)),
+                lost=rng.choice((0, 0.02, 0.15)),
+                no_ack=rng.choice((0, 0.02, 0.15)),
                 repair=rng.choice((0, 0.5, 1)),
                 # The slower, the more is under way when somebody stops.
                 delay_s=rng.choice((0.002, 0.05, 0.2)),
             ),
         )
         self.rng = self.world.rng
-        self.unrest_s = rng.choice((2.0, 5.0, 15.0))
+        self.unrest_s = rng.choice((1.5, 4.0, 10.0))
         self.pace = rng.choice((1.0, 5.0, 20.0))
         self.users = ("ann", "bob", "cid")
         self.channels: dict[str, str] = {}  # by name
@@ -155,7 +155,6 @@ class Scenario:
         await asyncio.gather(*people)
         self.over = True
         await asyncio.gather(unrest, *readers)
-        self._calm()
         for channel_id in self.channels.values():
             log = await self._whole_log(channel_id)
             self.entries += len(log)
@@ -334,7 +333,7 @@ class Scenario:
             self._no_etcd,
             self._no_tables,
         )
-        # Not without an end: with everything broken at once nothing would ever be done.
+        # Not without an end: where everything breaks all the time nothing would ever be done.
         while not self.over and self.world.loop.now < UNREST_S:
             await asyncio.sleep(self.rng.expovariate(1 / self.unrest_s))
             node = self._victim()
@@ -342,6 +341,7 @@ class Scenario:
             running.add(task)
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)
+        self._calm()
 
     def _victim(self) -> Node:
         """More often than not one that owns a channel."""
@@ -356,7 +356,7 @@ class Scenario:
         assert node.process is not None
         self._note(node.name, "is killed")
         self.world.loop.kill(node.process)
-        await asyncio.sleep(self.rng.uniform(0.05, 8))
+        await asyncio.sleep(self.rng.uniform(0.05, 4))
         node.start()
 
     async def _pause(self, node: Node) -> None:
@@ -364,7 +364,7 @@ class Scenario:
         if process is None or process.paused or not process.alive:
             return
         # Shorter than a lease, about as long, or much longer.
-        seconds = self.rng.choice((self.rng.uniform(0.05, 2), self.rng.uniform(5, 25)))
+        seconds = self.rng.choice((self.rng.uniform(0.05, 2), self.rng.uniform(2, 9)))
         self._note(node.name, f"stands still for {seconds:.1f} s")
         self.world.loop.pause(process)
         await asyncio.sleep(seconds)
@@ -378,20 +378,20 @@ class Scenario:
         place = self.rng.randrange(3)
         down.add(place)
         self._note("tables", f"replica {place} is down")
-        await asyncio.sleep(self.rng.uniform(0.5, 15))
+        await asyncio.sleep(self.rng.uniform(0.5, 8))
         down.discard(place)
         self._note("tables", f"replica {place} is back")
 
     async def _no_etcd(self, node: Node) -> None:
         node.coordination_cut = True
         self._note(node.name, "does not reach etcd")
-        await asyncio.sleep(self.rng.uniform(0.5, 20))
+        await asyncio.sleep(self.rng.uniform(0.5, 8))
         node.coordination_cut = False
 
     async def _no_tables(self, node: Node) -> None:
         self.world.tables.cut_off.add(node.name)
         self._note(node.name, "does not reach the tables")
-        await asyncio.sleep(self.rng.uniform(0.5, 20))
+        await asyncio.sleep(self.rng.uniform(0.5, 8))
         self.world.tables.cut_off.discard(node.name)
 
     def _calm(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 60
+SEEDS = 150
 LONG_SEEDS = 20_000
 
 

@@ -32,6 +32,9 @@ from tests.simulation.replicas import Cluster, Faults, SimTables
 
 GENERATION = 5
 CALL_S = 10.0
+# Short, so that owners change often. Two clocks may differ by a fifth.
+TTL_S = 3
+MARGIN_S = 0.7
 
 
 class NoAnswer(Exception):
@@ -91,6 +94,8 @@ class Node:
                 world.bits,
                 node_id := new_node_id(world.bits),
                 Owning(self._confirm, self._won, self._hand_over, self._lost),
+                ttl_s=TTL_S,
+                margin_s=MARGIN_S,
             )
             self.membership = Membership(
                 coordination,
@@ -98,6 +103,8 @@ class Node:
                 NodeRecord(node_id, self.name, state=NodeState.SERVING),
                 cluster_id="simulated",
                 changed=lambda nodes: self.ownership.assign(serving(nodes)),
+                ttl_s=TTL_S,
+                margin_s=MARGIN_S,
             )
             self.tables = SimTables(world.tables, self.name)
             self.store = SequencedStore(
