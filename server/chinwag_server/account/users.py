@@ -149,9 +149,12 @@ class Users:
         return await self.change(user_id, decide_live)
 
     async def _commit(self, draft: Draft) -> None:
-        await self.store.commit(draft.user, draft.writes)
-        for told in self.on_change:
-            told(draft.user.user_id)
+        try:
+            await self.store.commit(draft.user, draft.writes)
+        finally:
+            # Also of a commit that failed: a database that did not answer may have done it.
+            for told in self.on_change:
+                told(draft.user.user_id)
         if draft.has_events:
             for told in self.on_event:
                 told(draft.user.user_id)

@@ -374,3 +374,24 @@ async def told_relations(rules: Rules, user_id: str) -> dict[str, RelationState]
             case "friend_removed":
                 assert believed.pop(event.friend_removed.user_id) is FRIEND
     return believed
+
+
+async def test_a_commit_of_which_nothing_is_known_is_told_to_those_who_remember(
+    rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await rules.sign_up("ann")
+    store = rules.room.store
+    stored = store.commit
+    told: list[str] = []
+    rules.room.users.on_change.append(told.append)
+
+    async def commit(*writes: Any) -> None:
+        await stored(*writes)
+        raise StoreUnavailable("the answer was lost")
+
+    monkeypatch.setattr(store, "commit", commit)
+    request = pb.UpdateProfileRequest(display_name="Ann")
+    request.update_mask.paths.append("display_name")
+    with pytest.raises((Refusal, StoreUnavailable)):
+        await ann.call("UpdateProfile", request)
+    assert told == [ann.id]
