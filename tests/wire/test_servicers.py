@@ -206,7 +206,7 @@ async def test_what_is_over_does_not_wait_for_the_collector(
     try:
         assert (await status_of(port))[0] is grpc.StatusCode.OK
         await asyncio.sleep(0.05)
-        kept = [thing for thing in gc.get_objects() if isinstance(thing, Call | Running)]
+        kept = [thing for thing in gc.get_objects() if type(thing) in (Call, Running)]
         assert kept == []
     finally:
         gc.enable()
