@@ -57,6 +57,8 @@ class Cluster:
         self.down: set[int] = set()
         self.cut_off: set[str] = set()
         self.epochs: dict[int, tuple[int, bytes]] = {}
+        # Asked of every write that a node sends out: how many replicas it does not reach in time.
+        self.on_write: Callable[[str, Sequence[Put | Delete]], int] = lambda _name, _batch: 0
 
     def delay(self) -> float:
         """How long a message takes."""
@@ -107,12 +109,13 @@ class SimTables:
             if rng.random() >= faults.no_ack:
                 cluster.at(cluster.delay(), acked)
 
+        withheld = cluster.on_write(self._name, batch)
         if self._name not in cluster.cut_off:
-            for place in range(3):
-                draw = rng.random()
-                if draw < faults.lost:
+            for number, place in enumerate(rng.sample(range(3), 3)):
+                draw = rng.random() * (0.5 if number < withheld else 1)
+                if draw < (0.2 if number < withheld else faults.lost):
                     continue
-                late = draw < faults.lost + faults.late
+                late = number < withheld or draw < faults.lost + faults.late
                 delay = rng.uniform(0, faults.late_s) if late else cluster.delay()
                 cluster.at(delay, lambda place=place: land(place))  # type: ignore[misc]
         await self._in_time(done)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import random
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from chinwag.chat.v1 import channel_pb2, chat_service_pb2
+from chinwag_server.chat.sequenced import schema
+from chinwag_server.chat.sequenced.tables import Delete, Put
 from chinwag_server.chat.store import StoreUnavailable
 from chinwag_server.mesh import ownership, shard_keys, shards
 from chinwag_server.rpc.errors import Refusal
@@ -25,8 +28,8 @@ from tests.simulation.world import NoAnswer, Node, World
 
 SHARDS = 4
 UNTIL_S = 7200.0
-UNREST_S = 60.0
-ROUNDS = 30
+UNREST_S = 100.0
+ROUNDS = 10
 # Refusals after which the same call may succeed.
 FOR_A_MOMENT = frozenset({"STORAGE_UNAVAILABLE", "OVERLOADED"})
 
@@ -117,26 +120,26 @@ class Scenario:
 
     def __init__(self, seed: int) -> None:
         rng = random.Random(f"scenario {seed}")
-        self.world = World(
-            seed,
-            faults=Faults(
-                late=rng.choice((0, 0.05, 0.4)),
-                late_s=rng.choice((2.0, 20.0, 60.0)),
-                lost=rng.choice((0, 0.02, 0.15)),
-                no_ack=rng.choice((0, 0.02, 0.15)),
-                repair=rng.choice((0, 0.5, 1)),
-                # The slower, the more is under way when somebody stops.
-                delay_s=rng.choice((0.002, 0.05, 0.2)),
-            ),
+        self._faults = Faults(
+            late=rng.choice((0, 0.3, 0.6)),
+            late_s=rng.choice((2.0, 20.0, 60.0)),
+            lost=rng.choice((0, 0.1, 0.25)),
+            no_ack=rng.choice((0, 0.02, 0.15)),
+            repair=rng.choice((0, 0.5, 1)),
+            # The slower, the more is under way when somebody stops.
+            delay_s=rng.choice((0.002, 0.05, 0.2)),
         )
+        self.world = World(seed, faults=Faults())
         self.rng = self.world.rng
         self.unrest_s = rng.choice((1.5, 4.0, 10.0))
-        self.pace = rng.choice((1.0, 5.0, 20.0))
+        self.pace = rng.choice((0.5, 2.0, 5.0))
         self.users = ("ann", "bob", "cid")
         self.channels: dict[str, str] = {}  # by name
         self.marks: dict[tuple[str, str], int] = {}
         self.over = False
         self.entries = 0
+        self._ambush = rng.choice((0, 0.03, 0.1))
+        self._running: set[asyncio.Task[None]] = set()
 
     async def main(self) -> None:
         """The whole of it."""
@@ -145,6 +148,7 @@ class Scenario:
         for node in world.nodes:
             node.start()
         await self._make_channels()
+        world.tables.faults = self._faults
         people = [loop.create_task(self._person(user)) for user in self.users]
         readers = [
             loop.create_task(self._reader(f"reader{n}", channel_id))
@@ -218,7 +222,9 @@ class Scenario:
     async def _person(self, user: str) -> None:
         own: dict[str, list[int]] = {name: [] for name in self.channels}
         names = list(self.channels) if user != "cid" else ["group"]
-        for number in range(ROUNDS):
+        for number in itertools.count():
+            if number >= ROUNDS and self.world.loop.now >= UNREST_S:
+                return
             name = self.rng.choice(names)
             try:
                 await self._act(user, name, own[name], number)
@@ -323,8 +329,26 @@ class Scenario:
 
     # --- what is done to them ---
 
+    def _written(self, name: str, batch: Sequence[Put | Delete]) -> int:
+        """Now and then somebody stops right when entries are under way, or their rows, and has
+        reached some replicas alone: then most depends on it."""
+        if batch[0].table not in (schema.ENTRIES, schema.SENDS):
+            return 0
+        if self.rng.random() >= self._ambush:
+            return 0
+        node = next(node for node in self.world.nodes if node.name == name)
+        trouble = self.rng.choice((self._kill, self._pause))
+        after_s = self.rng.choice((0, self.world.tables.delay(), 2 * self.world.tables.delay()))
+        self.world.tables.at(after_s, lambda: self._start(trouble(node)))
+        return self.rng.randrange(4)
+
+    def _start(self, trouble: Coroutine[Any, Any, None]) -> None:
+        task = self.world.loop.create_task(trouble)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
     async def _unrest(self) -> None:
-        running: set[asyncio.Task[None]] = set()
+        self.world.tables.on_write = self._written
         troubles = (
             self._kill,
             self._pause,
@@ -337,10 +361,9 @@ class Scenario:
         while not self.over and self.world.loop.now < UNREST_S:
             await asyncio.sleep(self.rng.expovariate(1 / self.unrest_s))
             node = self._victim()
-            task = self.world.loop.create_task(self.rng.choice(troubles)(node))
-            running.add(task)
-            task.add_done_callback(running.discard)
-        await asyncio.gather(*running)
+            self._start(self.rng.choice(troubles)(node))
+        self.world.tables.on_write = lambda _name, _batch: 0
+        await asyncio.gather(*self._running)
         self._calm()
 
     def _victim(self) -> Node:

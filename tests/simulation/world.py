@@ -31,7 +31,7 @@ from tests.simulation.loop import Loop, Process, SimClock
 from tests.simulation.replicas import Cluster, Faults, SimTables
 
 GENERATION = 5
-CALL_S = 10.0
+CALL_S = 2.5
 # Short, so that owners change often. Two clocks may differ by a fifth.
 TTL_S = 3
 MARGIN_S = 0.7
