@@ -361,8 +361,20 @@ def lease_runs_on_the_own_clock() -> Sequence[Any]:
     return [_method(HeldLease, "alive", alive)]
 
 
-# The first seed found that notices, by tooth.
-SEEDS: dict[str, int] = {}
+# The first seed found that notices, by tooth. Not noticed in 100 seeds yet: no_hole (one commit at
+# a time leaves no holes), rows_rewritten, epoch_kept_in_rewritten, window_is_a_span,
+# ack_waits_for_the_row, unresolved_is_not_forgotten; not tried: those of owning.
+SEEDS: dict[str, int] = {
+    "timestamps_by_epoch": 1,
+    "tombstone_below_writes": 1,
+    "epoch_never_falls_and_delete": 24,
+    "tail_rewritten": 2,
+    "projections_redone": 2,
+    "lease_checked_after_writes": 34,
+    "ack_follows_the_log": 1,
+    "hit_validated": 12,
+    "look_up_after_take_over": 1,
+}
 
 
 def notices(name: str, seeds: Iterator[int] | range) -> tuple[int, str] | None:
@@ -379,7 +391,8 @@ def main() -> None:
     first, count = int(sys.argv[2]), int(sys.argv[3])
     for name in names:
         found = notices(name, range(first, first + count))
-        print(name, found if found is None else (found[0], found[1][:150]), flush=True)
+        told = "not noticed" if found is None else f"noticed by seed {found[0]}: {found[1][:150]}"
+        print(f"{name}: {told}", flush=True)
 
 
 if __name__ == "__main__":
