@@ -43,9 +43,9 @@ _MESSAGE_BYTES: Final = 5
 _PART_BYTES: Final = 16
 
 # How many frames of a connection are handled before others have their turn, and for how many a
-# request counts: one with its message is a turn, but of a proxy's connection, which is many.
+# request counts; of a proxy's connection, which is many, for less.
 _TURN: Final = 200
-_HEADERS_TURN: Final = 199
+_HEADERS_TURN: Final = 60
 _PROXY_HEADERS_TURN: Final = 20
 # What may lie ready for the socket before responses wait in their streams.
 _MAX_OUT: Final = 128 << 10
