@@ -14,7 +14,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from chinwag.chat.v1 import channel_pb2
 from chinwag.mesh.v1 import log_pb2
@@ -38,7 +38,6 @@ from chinwag_server.chat.store import (
     StoreUnavailable,
     Write,
     WriteRefused,
-    backlog_bytes_of,
 )
 
 log = logging.getLogger(__name__)
@@ -57,14 +56,12 @@ class Part:
 
     Attributes:
         done: Called with what became of it: None once it is committed.
+        size_bytes: About what it weighs.
     """
 
     writes: Sequence[Write]
     done: Callable[[Exception | None], None]
-    size_bytes: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.size_bytes = backlog_bytes_of(self.writes)
+    size_bytes: int
 
 
 class _Refused(Exception):
@@ -172,7 +169,6 @@ class Sequencer:
         self.head = Head()
         self.row = Row(())
         self.over = False
-        self.backlog_bytes = 0
         self._tables = tables
         self._before_ack = before_ack
         self._projector = Projector(channel_id, 0, shard.next_register)
@@ -277,7 +273,6 @@ class Sequencer:
         if self.over:
             part.done(StoreUnavailable("the channel has another owner"))
             return
-        self.backlog_bytes += part.size_bytes
         self._queue.append(part)
         if self._running is None:
             self._running = asyncio.ensure_future(self._run())
@@ -289,8 +284,6 @@ class Sequencer:
             while self._queue:
                 taken = self._take()
                 await self._commit(taken)
-                for part in taken:
-                    self.backlog_bytes -= part.size_bytes
                 finished, taken = taken, []
                 for part in finished:
                     self._tell(part, None)
@@ -319,7 +312,6 @@ class Sequencer:
         self.over = True
         parts = [*taken, *self._queue]
         self._queue.clear()
-        self.backlog_bytes = 0
         for place, part in enumerate(parts):
             mine = fault in (-1, place)
             self._tell(part, error if mine else StoreUnavailable("a write beside it failed"))

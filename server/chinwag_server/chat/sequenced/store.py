@@ -31,6 +31,7 @@ from chinwag_server.chat.store import (
     StoredSend,
     StoreUnavailable,
     Write,
+    backlog_bytes_of,
 )
 from chinwag_server.clock import Clock
 
@@ -78,6 +79,7 @@ class SequencedStore:
         self._shards: dict[int, ShardEpoch] = {}
         self._open: OrderedDict[str, Sequencer] = OrderedDict()
         self._background: set[asyncio.Task[None]] = set()
+        self._backlog_bytes = 0
         self._stamp = 0
         self._closed = False
 
@@ -91,7 +93,7 @@ class SequencedStore:
 
     @property
     def backlog_bytes(self) -> int:
-        return sum(sequencer.backlog_bytes for sequencer in self._open.values())
+        return self._backlog_bytes
 
     async def open(self) -> None:
         pass
@@ -234,7 +236,19 @@ class SequencedStore:
             except StoreUnavailable as error:
                 asyncio.get_running_loop().call_soon(part_done, error)
             else:
-                sequencer.submit(Part(some, part_done))
+                self._hand_to(sequencer, some, part_done)
+
+    def _hand_to(
+        self, sequencer: Sequencer, some: Sequence[Write], done: Callable[[Exception | None], None]
+    ) -> None:
+        size = backlog_bytes_of(some)
+        self._backlog_bytes += size
+
+        def part_done(error: Exception | None) -> None:
+            self._backlog_bytes -= size
+            done(error)
+
+        sequencer.submit(Part(some, part_done, size))
 
     async def _put_answers(
         self, rows: Sequence[Put | Delete], done: Callable[[Exception | None], None]
