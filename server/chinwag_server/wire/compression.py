@@ -94,10 +94,12 @@ class Inflation:
         room = free + int(self._left)
         try:
             out = decompress(encoding, data, min(most, room))
-        except TooLarge:
-            if room >= most:
-                raise
-            self._left = 0.0
-            raise TooLarge("too much was to be inflated: send less of it, or plain") from None
+        except CallError as error:
+            # Broken or too large: it may have cost as much as if it had been taken.
+            self._left = max(0.0, self._left - max(0, min(most, room) - free))
+            if isinstance(error, TooLarge) and room < most:
+                told = "too much was to be inflated: send less of it, or plain"
+                raise TooLarge(told) from None
+            raise
         self._left -= max(0, len(out) - free)
         return out

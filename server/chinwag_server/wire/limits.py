@@ -68,8 +68,8 @@ class Limits:
     age_grace_s: float = 30.0
     burst: int = 4_000
     per_second: float = 400.0
-    inflated_burst: int = 2 << 20
-    inflated_per_second: int = 1 << 20
+    inflated_burst: int = 4 << 20
+    inflated_per_second: int = 8 << 20
     resets_burst: int = 500
     resets_per_second: float = 100.0
 

@@ -260,7 +260,13 @@ async def both_sides() -> AsyncIterator[tuple[Side, Side]]:
     """The wire and grpc.aio, with the same limits."""
     # The hostile suite is about floods; here one client makes thousands of calls that it resets.
     plenty = 1 << 40
-    wire = Server(limits=Limits(message_bytes=LIMIT, resets_burst=plenty, burst=plenty))
+    limits = Limits(
+        message_bytes=LIMIT,
+        resets_burst=plenty,
+        burst=plenty,
+        inflated_burst=plenty,
+    )
+    wire = Server(limits=limits)
     reference = aio.server(
         options=(
             ("grpc.so_reuseport", 0),
