@@ -169,7 +169,7 @@ class Node:
         metrics.counter(
             "chinwag_deliveries",
             "Entries passed on to streams, one a device.",
-            lambda: chat.hub.deliveries,
+            lambda: chat.listeners.deliveries,
         )
         metrics.gauge(
             "chinwag_store_backlog_bytes",

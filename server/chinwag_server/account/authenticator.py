@@ -41,6 +41,7 @@ class AccountAuthenticator:
     Args:
         on_active: Told of a device that calls for the first time in an hour; must not wait.
         size: Verified tokens that are remembered.
+        epochs: When a user has changed; None: of its own.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class AccountAuthenticator:
         *,
         on_active: Callable[[str, str], None],
         size: int,
+        epochs: Epochs | None = None,
     ) -> None:
         self._store = store
         self._tokens = tokens
@@ -60,7 +62,7 @@ class AccountAuthenticator:
         self._on_active = on_active
         self._known: Cache[str, _Known] = Cache(size)
         self._standing: Cache[str, int] = Cache(size)
-        self._epochs = Epochs(size)
+        self._epochs = epochs or Epochs(size)
 
     def __repr__(self) -> str:
         return f"AccountAuthenticator({len(self._known)} tokens known)"
@@ -85,15 +87,16 @@ class AccountAuthenticator:
         return caller
 
     async def _verify(self, token: str, now_us: int) -> _Known:
+        await self._tokens.find_key(token)
         claims = self._tokens.verify(token)
         epoch = self._epochs.of(claims.user_id)
-        session = await self._store.session(claims.user_id, claims.device_id)
-        if session is None or not session.live(now_us):
-            raise session_revoked()
+        # Before the session: a version that is older than what is remembered hides no change.
         user = await self._store.user(claims.user_id)
-        if user is None or user.deleted:
+        session = await self._store.session(claims.user_id, claims.device_id)
+        if session is None or not session.live(now_us) or user is None or user.deleted:
             raise session_revoked()
         check_ban(user, now_us)
+        self._epochs.found(user.user_id, epoch, user.version)
         caller = Caller(claims.user_id, claims.device_id, claims.expire_time_us)
         known = _Known(caller, epoch, session.active_time_us // HOUR_US)
         self._known.put(token, known)
@@ -102,15 +105,17 @@ class AccountAuthenticator:
     async def on_behalf(self, key: Caller, user_id: str) -> Caller:
         epoch = self._epochs.of(user_id)
         if self._standing.get(user_id) != epoch:
-            await _stored(self._check_user(user_id))
+            user = await _stored(self._check_user(user_id))
+            self._epochs.found(user_id, epoch, user.version)
             self._standing.put(user_id, epoch)
         return dataclasses.replace(key, user_id=user_id)
 
-    async def _check_user(self, user_id: str) -> None:
+    async def _check_user(self, user_id: str) -> UserRecord:
         user = await self._store.user(user_id)
         if user is None or user.deleted:
             raise Refusal("USER_NOT_FOUND", "chinwag-on-behalf-of: there is no such user")
         check_ban(user, self._clock.time_us())
+        return user
 
 
 def check_ban(user: UserRecord, now_us: int) -> None:

@@ -62,6 +62,15 @@ class Epochs:
         """The subject's number."""
         return self._changed.get(subject, self._floor)
 
+    def found(self, subject: str, epoch: int, version: int) -> None:
+        """Something was found that will be remembered.
+
+        Args:
+            epoch: The number under which it will be.
+            version: The user's, read before what was found (0: there is no such user). Who shares
+                the store with others sees by it whether they have changed something.
+        """
+
     def change(self, subject: str) -> None:
         """Gives a subject another number."""
         self._newest += 1

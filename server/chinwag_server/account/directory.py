@@ -37,15 +37,22 @@ class AccountDirectory:
 
     Args:
         size: Answers that are remembered.
+        epochs: When a user has changed; None: of its own.
     """
 
     def __init__(
-        self, store: AccountStore, audiences: Audiences, clock: Clock, *, size: int = 200_000
+        self,
+        store: AccountStore,
+        audiences: Audiences,
+        clock: Clock,
+        *,
+        size: int = 200_000,
+        epochs: Epochs | None = None,
     ) -> None:
         self._store = store
         self._audiences = audiences
         self._clock = clock
-        self._epochs = Epochs(size)
+        self._epochs = epochs or Epochs(size)
         self._live: Cache[str, int] = Cache(size)
         self._answers: Cache[tuple[Right, str, str], _Answer] = Cache(size)
 
@@ -65,6 +72,7 @@ class AccountDirectory:
             raise storage_unavailable(error) from error
         for user_id, record in records.items():
             if not record.deleted:
+                self._epochs.found(user_id, epochs[user_id], record.version)
                 self._live.put(user_id, epochs[user_id])
                 found.add(user_id)
         return found
@@ -86,16 +94,23 @@ class AccountDirectory:
             and (known.until_us == FOR_EVER_US or self._clock.time_us() < known.until_us)
         ):
             return known.yes
+        epochs = {asker_id: asker_epoch, user_id: user_epoch}
         try:
-            yes, until_us = await self._find(right, asker_id, user_id)
+            yes, until_us = await self._find(right, asker_id, user_id, epochs)
         except StoreUnavailable as error:
             raise storage_unavailable(error) from error
         self._answers.put(key, _Answer(yes, until_us, asker_epoch, user_epoch))
         return yes
 
-    async def _find(self, right: Right, asker_id: str, user_id: str) -> tuple[bool, int]:
+    async def _find(
+        self, right: Right, asker_id: str, user_id: str, epochs: dict[str, int]
+    ) -> tuple[bool, int]:
         now_us = self._clock.time_us()
+        # Before blocks and friends: a version that is older than what is remembered hides no change.
         users = await self._store.users({asker_id, user_id} - {""})
+        for found_id, epoch in epochs.items():
+            record = users.get(found_id)
+            self._epochs.found(found_id, epoch, record.version if record else 0)
         owner = users.get(user_id)
         stands, until_us = _standing(owner, now_us)
         if stands and asker_id:

@@ -109,10 +109,10 @@ def _log_name(user_id: str) -> str:
 # --- reading ---
 
 
-async def fill(store: AccountStore, *messages: Message) -> None:
-    """Completes every `User` inside of the messages from its id."""
+async def fill(store: AccountStore, *messages: Message, may_be_old: bool = False) -> None:
+    """Completes every `User` inside of the messages from its id; `may_be_old` as of the store."""
     users = [user for message in messages for user in _users(message)]
-    records = await store.users({user.id for user in users})
+    records = await store.users({user.id for user in users}, may_be_old=may_be_old)
     for user in users:
         user.CopyFrom(protos.user_or_gone(records, user.id))
 

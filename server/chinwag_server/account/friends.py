@@ -157,6 +157,7 @@ class Friends:
             (RelationState.FRIEND,),
             paging.read_token("friends", request.page_token),
             paging.limit(request.page_size),
+            may_be_old=True,
         )
         page, token = paging.cut("friends", rows, request.page_size, _position)
         return pb.ListFriendsResponse(
@@ -178,6 +179,7 @@ class Friends:
             _DIRECTIONS[request.direction],
             paging.read_token(method, request.page_token),
             paging.limit(request.page_size),
+            may_be_old=True,
         )
         page, token = paging.cut(method, rows, request.page_size, _position)
         return pb.ListFriendRequestsResponse(

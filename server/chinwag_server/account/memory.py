@@ -72,8 +72,13 @@ class MemoryAccountStore:
     async def user(self, user_id: str) -> UserRecord | None:
         return self._users.get(user_id)
 
-    async def users(self, user_ids: Collection[str]) -> dict[str, UserRecord]:
+    async def users(
+        self, user_ids: Collection[str], *, may_be_old: bool = False
+    ) -> dict[str, UserRecord]:
         return {user_id: self._users[user_id] for user_id in user_ids if user_id in self._users}
+
+    def changed_elsewhere(self, user_id: str) -> None:
+        pass
 
     async def commit(self, user: UserRecord, writes: Sequence[Write] = ()) -> None:
         await self._write()
@@ -121,6 +126,12 @@ class MemoryAccountStore:
         ]
         return sorted(found, key=lambda row: (row.create_time_us, row.device_id), reverse=True)
 
+    async def live_sessions(
+        self, devices: Collection[tuple[str, str]], now_us: int
+    ) -> set[tuple[str, str]]:
+        found = {device: self._sessions.get(device) for device in devices}
+        return {device for device, session in found.items() if session and session.live(now_us)}
+
     async def expired_sessions(self, now_us: int, limit: int) -> list[SessionRecord]:
         return [
             row
@@ -132,7 +143,13 @@ class MemoryAccountStore:
         return self._relations.get((user_id, other_id), RelationRecord(user_id, other_id))
 
     async def relations(
-        self, user_id: str, states: Collection[RelationState], after: Position | None, limit: int
+        self,
+        user_id: str,
+        states: Collection[RelationState],
+        after: Position | None,
+        limit: int,
+        *,
+        may_be_old: bool = False,
     ) -> list[RelationRecord]:
         found = [r for r in self._relations.values() if r.user_id == user_id and r.state in states]
         return _page(found, lambda row: (row.time_us, row.other_id), after, limit)

@@ -78,7 +78,7 @@ class People:
 
     async def get_many(self, user_ids: Collection[str]) -> pb.GetUsersResponse:
         """Those of the users that there are."""
-        found = await self._store.users(user_ids)
+        found = await self._store.users(user_ids, may_be_old=True)
         return pb.GetUsersResponse(
             users=[protos.user(found[user_id]) for user_id in user_ids if user_id in found]
         )

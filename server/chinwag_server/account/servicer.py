@@ -122,10 +122,13 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     ) -> Answer:
         return await self._filled(await self._requests.once(place, request, answer, run))
 
-    async def _filled(self, answer: Answer) -> Answer:
+    async def _filled(self, answer: Answer, *, may_be_old: bool = False) -> Answer:
         # Answers name users by their ids: they are shown as they are now, also in a repeat.
-        await events.fill(self._store, answer)
+        await events.fill(self._store, answer, may_be_old=may_be_old)
         return answer
+
+    async def _listed(self, answer: Answer) -> Answer:
+        return await self._filled(answer, may_be_old=True)
 
     # --- logging in and out ---
 
@@ -259,12 +262,12 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def ListFriends(  # noqa: N802
         self, request: pb.ListFriendsRequest, context: Context
     ) -> pb.ListFriendsResponse:
-        return await self._filled(await self._friends.list(self._user(), request))
+        return await self._listed(await self._friends.list(self._user(), request))
 
     async def ListFriendRequests(  # noqa: N802
         self, request: pb.ListFriendRequestsRequest, context: Context
     ) -> pb.ListFriendRequestsResponse:
-        return await self._filled(await self._friends.list_requests(self._user(), request))
+        return await self._listed(await self._friends.list_requests(self._user(), request))
 
     # --- blocks and privacy ---
 
@@ -293,7 +296,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def ListBlocks(  # noqa: N802
         self, request: pb.ListBlocksRequest, context: Context
     ) -> pb.ListBlocksResponse:
-        return await self._filled(await self._blocks.list(self._user(), request))
+        return await self._listed(await self._blocks.list(self._user(), request))
 
     async def GetPrivacySettings(  # noqa: N802
         self, request: pb.GetPrivacySettingsRequest, context: Context

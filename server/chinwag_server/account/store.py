@@ -59,8 +59,19 @@ class AccountStore(Protocol):
 
     async def user(self, user_id: str) -> UserRecord | None: ...
 
-    async def users(self, user_ids: Collection[str]) -> dict[str, UserRecord]:
-        """Those that there are, by id."""
+    async def users(
+        self, user_ids: Collection[str], *, may_be_old: bool = False
+    ) -> dict[str, UserRecord]:
+        """Those that there are, by id.
+
+        Args:
+            may_be_old: Whether they may be as they were a few seconds ago, but for what this
+                process has changed since: for what is shown, and decides nothing.
+        """
+
+    def changed_elsewhere(self, user_id: str) -> None:
+        """Another node has changed something of a user: reads that may be old show it from now
+        on."""
 
     async def commit(self, user: UserRecord, writes: Sequence[Write] = ()) -> None:
         """Replaces a user's row and does the writes, which are all of the same user.
@@ -76,6 +87,11 @@ class AccountStore(Protocol):
     async def sessions(self, user_id: str) -> list[SessionRecord]:
         """Those of a user that have not ended, newest first."""
 
+    async def live_sessions(
+        self, devices: Collection[tuple[str, str]], now_us: int
+    ) -> set[tuple[str, str]]:
+        """Those of (user_id, device_id) whose session is live."""
+
     async def expired_sessions(self, now_us: int, limit: int) -> list[SessionRecord]:
         """Some that ran out and have not ended yet."""
 
@@ -88,8 +104,10 @@ class AccountStore(Protocol):
         states: Collection[RelationState],
         after: Position | None,
         limit: int,
+        *,
+        may_be_old: bool = False,
     ) -> list[RelationRecord]:
-        """By time, newest first, then by other_id, falling."""
+        """By time, newest first, then by other_id, falling; `may_be_old` as of `users`."""
 
     async def count_relations(self, user_id: str, states: Collection[RelationState]) -> int: ...
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jwt
@@ -23,6 +26,8 @@ SECOND_US = 1_000_000
 SHOWN_BEFORE_S = 2 * 3600
 # The longest life that an access token can have, and some for clocks that differ.
 LONGEST_TOKEN_S = 86_400 + 600
+# How often the keys are read again for tokens of a key that is not known.
+LOOK_AGAIN_S = 1.0
 REFRESH_PREFIX = "cwr_"
 MAC_BYTES = 24
 
@@ -58,6 +63,9 @@ class SigningKeys:
 
     Args:
         life_s: How long a key signs.
+
+    Attributes:
+        on_change: Called after a key was made or dropped here.
     """
 
     def __init__(
@@ -69,6 +77,9 @@ class SigningKeys:
         self._life_us = int(life_s * SECOND_US)
         self._keys: list[_Key] = []  # newest first
         self._by_id: dict[str, _Key] = {}
+        self.on_change: list[Callable[[], None]] = []
+        self._refreshing = asyncio.Lock()
+        self._looked = -math.inf
 
     def __repr__(self) -> str:
         return f"SigningKeys({list(self._by_id)})"
@@ -76,18 +87,47 @@ class SigningKeys:
     async def refresh(self) -> None:
         """Reads the keys, makes one where one is due, and drops those that are over. To be called
         at the start and every few minutes."""
+        async with self._refreshing:
+            changed = await self._replace()
+            await self._read()
+        if changed:
+            for told in self.on_change:
+                told()
+
+    async def look_again(self) -> None:
+        """Reads the keys, since a token names one that is not known: another node may have made
+        it. At most once in `LOOK_AGAIN_S`, so that forged names cost the store little.
+
+        Raises:
+            StoreUnavailable: They cannot be read.
+        """
+        async with self._refreshing:
+            now = self._clock.monotonic()
+            if now - self._looked >= LOOK_AGAIN_S:
+                await self._read()
+                self._looked = now
+
+    async def _replace(self) -> bool:
+        """Makes and drops keys in the store; whether there was one."""
         records = await self._store.signing_keys()
         now_us = self._clock.time_us()
+        changed = True
         if not records:
             await self._make(use_from_us=now_us)
         elif records[0].use_from_us + self._life_us <= now_us:
             await self._make(use_from_us=now_us + SHOWN_BEFORE_S * SECOND_US)
+        else:
+            changed = False
         records = await self._store.signing_keys()
         signing = self._signs(records, now_us)
         for record in records[signing + 1 :]:
             successor = records[records.index(record) - 1]
             if successor.use_from_us + LONGEST_TOKEN_S * SECOND_US < now_us:
                 await self._store.delete_signing_key(record.key_id)
+                changed = True
+        return changed
+
+    async def _read(self) -> None:
         self._keys = [_key(record) for record in await self._store.signing_keys()]
         self._by_id = {key.record.key_id: key for key in self._keys}
 
@@ -164,6 +204,19 @@ class AccessTokens:
         headers = {"kid": key.record.key_id}
         token = jwt.encode(claims, key.private, algorithm=ALGORITHM, headers=headers)
         return token, (made_s + life_s) * SECOND_US
+
+    async def find_key(self, token: str) -> None:
+        """Before `verify`: sees to it that a key which another node has made is known here.
+
+        Raises:
+            StoreUnavailable: The keys cannot be read.
+        """
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid")
+        except (jwt.PyJWTError, ValueError, TypeError):
+            return
+        if isinstance(key_id, str) and self._keys.get(key_id) is None:
+            await self._keys.look_again()
 
     def verify(self, token: str) -> Claims:
         """What a token says, if it is ours and has not ended. Whether its session still is,

@@ -220,6 +220,12 @@ class Watchers:
         for subscription in tuple(self._subscriptions.get(user_id, ())):
             subscription.wake()
 
+    def catch_up(self, user_id: str, event_id: int) -> None:
+        """A user's log ends with an event: wakes those who have not come that far."""
+        for subscription in tuple(self._subscriptions.get(user_id, ())):
+            if subscription.position < event_id:
+                subscription.wake()
+
     def forget(self, user_id: str, subscription: Subscription) -> None:
         """Called by a subscription that has ended."""
         mine = self._subscriptions.get(user_id)

@@ -53,6 +53,10 @@ class WatchStreams:
     def __len__(self) -> int:
         return len(self._open)
 
+    def callers(self) -> list[Caller]:
+        """Who has a stream open."""
+        return [stream.caller for stream in self._open]
+
     async def serve(self, caller: Caller, incoming: AsyncIterator[bytes], write: Write) -> None:
         """Runs a stream until either side ends it.
 

@@ -131,11 +131,7 @@ class Marks:
         def done(error: Exception | None) -> None:
             if error is None:
                 self._hub.marks_changed(moved.log, moved.member)
-                others = (
-                    listener.device_id != caller.device_id
-                    for listener in self._hub.listeners(caller.user_id)
-                )
-                if any(others):
+                if self._hub.reaches(caller.user_id, caller.device_id):
                     task = asyncio.ensure_future(self._tell_own(caller, moved))
                     self._telling.add(task)
                     task.add_done_callback(self._telling.discard)

@@ -19,6 +19,7 @@ from chinwag_server.chat.feed import Feed
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
 from chinwag_server.chat.lifecycle import Lifecycle
+from chinwag_server.chat.listeners import Listeners
 from chinwag_server.chat.marks import Marks
 from chinwag_server.chat.membership import Membership
 from chinwag_server.chat.messages import Messages
@@ -105,7 +106,8 @@ class ChatRoom:
             max_members=settings.max_members_in_memory,
             max_backlog_bytes=settings.max_backlog_bytes,
         )
-        self.hub = Hub()
+        self.listeners = Listeners()
+        self.hub = Hub(self.listeners)
         self.channels.on_entry = self.hub.on_entry
         views = Views(store)
         self.messages = Messages(
@@ -130,6 +132,7 @@ class ChatRoom:
         catch_up = CatchUp(self.channels, views)
         self.streams = Streams(
             hub=self.hub,
+            listeners=self.listeners,
             sends=sends,
             marks=marks,
             catch_up=catch_up,
@@ -153,7 +156,7 @@ class ChatRoom:
             membership=self.membership,
             marks=marks,
             reads=Reads(self.channels, views),
-            sync=Sync(catch_up, self.hub, clock, max_waiting=settings.max_user_streams),
+            sync=Sync(catch_up, self.listeners, clock, max_waiting=settings.max_user_streams),
             feed=self._feed,
             hub=self.hub,
             requests=Requests(store, clock),

@@ -17,13 +17,11 @@ from chinwag.chat.v1 import channel_pb2, connect_pb2, entry_pb2
 from chinwag.common.v1 import close_pb2
 from chinwag_server.chat import encoding, frames, frames_in
 from chinwag_server.chat.catchup import Piece, Progress, Wanted
-from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.entries import timestamp
 from chinwag_server.chat.guidance import Reason, closing, rate_limited
 from chinwag_server.chat.outbox import Outbox
 from chinwag_server.chat.plain import is_plain
 from chinwag_server.chat.sends import Sent
-from chinwag_server.chat.store import MemberRecord
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
 from chinwag_server.rpc.pushed import Sink
@@ -269,7 +267,8 @@ class DeviceStream:
         try:
             for cursor in looking:
                 self.looking[cursor.channel_id] = progress
-                streams.hub.look(cursor.channel_id, self)
+                streams.listeners.look(cursor.channel_id, self)
+            await streams.listeners.heard(self.caller.user_id)
             pieces = streams.catch_up.pieces(self.caller.user_id, wanted, progress)
             if not await self._pass_on(pieces):
                 return
@@ -370,7 +369,7 @@ class DeviceStream:
     def _look(self, cursor: channel_pb2.Cursor) -> None:
         progress = Progress()
         self.looking[cursor.channel_id] = progress
-        self._streams.hub.look(cursor.channel_id, self)
+        self._streams.listeners.look(cursor.channel_id, self)
         self._streams.spawn(self._look_from(cursor, progress))
 
     async def _look_from(self, cursor: channel_pb2.Cursor, progress: Progress) -> None:
@@ -388,9 +387,9 @@ class DeviceStream:
     def _look_away(self, channel_id: str) -> None:
         if channel_id in self.looking:
             del self.looking[channel_id]
-            self._streams.hub.look_away(channel_id, self)
+            self._streams.listeners.look_away(channel_id, self)
 
-    # --- offers of the hub ---
+    # --- a listener's offers ---
 
     def offer(self, channel_id: str, entry_id: int, piece: bytes) -> None:
         if self.looking:
@@ -400,22 +399,9 @@ class DeviceStream:
         if self.live or (self._progress is not None and self._progress.note(channel_id, entry_id)):
             self.outbox.add(piece)
 
-    def offer_opened(self, log: ChannelLog, member: MemberRecord, start_id: int) -> None:
-        if not self.live:
-            return  # the catch-up opens it when it sees the entry noted
-        state = channel_pb2.ChannelState(
-            channel_id=log.id,
-            read_id=member.read_id,
-            read_count=member.read_count,
-            delivered_id=member.delivered_id,
-            preferences=channel_pb2.ChannelPreferences.FromString(member.preferences),
-            head_id=log.committed_id,
-            role=member.role,  # type: ignore[arg-type]
-        )
-        opened = entry_pb2.ChannelOpened(
-            channel=log.snapshot(self._streams.generation), start_id=start_id, state=state
-        )
-        self.outbox.add(frames.event(entry_pb2.Event(opened=opened)))
+    def offer_opened(self, channel_id: str, piece: bytes) -> None:
+        if self.live:  # otherwise the catch-up opens it when it sees the entry noted
+            self.outbox.add(piece)
 
     def offer_gone(self, channel_id: str) -> None:
         self.looking.pop(channel_id, None)

@@ -14,6 +14,7 @@ from chinwag_server.chat.catchup import CatchUp
 from chinwag_server.chat.guidance import Reason, closing
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
+from chinwag_server.chat.listeners import Listeners
 from chinwag_server.chat.marks import Marks
 from chinwag_server.chat.outbox import Flusher
 from chinwag_server.chat.sends import Sends
@@ -57,6 +58,7 @@ class Streams:
         self,
         *,
         hub: Hub,
+        listeners: Listeners,
         sends: Sends,
         marks: Marks,
         catch_up: CatchUp,
@@ -72,7 +74,8 @@ class Streams:
         max_user_streams: int = 20,
         max_sends_per_frame: int = 100,
     ) -> None:
-        self.hub = hub
+        self._hub = hub
+        self.listeners = listeners
         self.sends = sends
         self.marks = marks
         self.catch_up = catch_up
@@ -137,7 +140,7 @@ class Streams:
             )
         self._user_streams[user_id] = self._user_streams.get(user_id, 0) + 1
         self._by_device[key] = stream
-        self.hub.join(user_id, stream)
+        self.listeners.join(user_id, stream)
 
     def watch_account(self, stream: DeviceStream, cursor: str) -> None:
         """Subscribes a stream to its account's events."""
@@ -157,7 +160,7 @@ class Streams:
         if not stream.helloed:
             return
         user_id, device_id = stream.caller.user_id, stream.caller.device_id
-        self.hub.leave(user_id, stream)
+        self.listeners.leave(user_id, stream)
         if self._by_device.get((user_id, device_id)) is stream:
             del self._by_device[user_id, device_id]
         left = self._user_streams.get(user_id, 1) - 1
@@ -169,7 +172,7 @@ class Streams:
     def stamp(self) -> str:
         """A resume stamp for a live stream: everything that it covers is queued; empty if that
         cannot be said this moment."""
-        self.hub.flush_receipts()
+        self._hub.flush_receipts()
         return "" if self.marks.telling else str(self.catch_up.now())
 
     def violations(self, frame: connect_pb2.ConnectRequest) -> list[tuple[str, str]]:

@@ -6,10 +6,8 @@ import asyncio
 
 from chinwag.chat.v1 import chat_service_pb2, connect_pb2
 from chinwag_server.chat.catchup import CatchUp, Progress, Wanted
-from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.entries import timestamp
-from chinwag_server.chat.hub import Hub
-from chinwag_server.chat.store import MemberRecord
+from chinwag_server.chat.listeners import Listeners
 from chinwag_server.clock import Clock
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
@@ -28,7 +26,7 @@ class _Waiter:
     def offer(self, channel_id: str, entry_id: int, piece: bytes) -> None:
         self.woken.set()
 
-    def offer_opened(self, log: ChannelLog, member: MemberRecord, start_id: int) -> None:
+    def offer_opened(self, channel_id: str, piece: bytes) -> None:
         self.woken.set()
 
     def offer_gone(self, channel_id: str) -> None:
@@ -51,9 +49,11 @@ class Sync:
         max_waiting: Long polls that one user may have open.
     """
 
-    def __init__(self, catch_up: CatchUp, hub: Hub, clock: Clock, *, max_waiting: int = 20) -> None:
+    def __init__(
+        self, catch_up: CatchUp, listeners: Listeners, clock: Clock, *, max_waiting: int = 20
+    ) -> None:
         self._catch_up = catch_up
-        self._hub = hub
+        self._listeners = listeners
         self._clock = clock
         self._max_waiting = max_waiting
         self._waiting: dict[str, int] = {}
@@ -79,11 +79,12 @@ class Sync:
         waiter = _Waiter(caller.device_id)
         self._waiting[user_id] = self._waiting.get(user_id, 0) + 1
         # Joined before the first look: what comes between look and wait wakes it all the same.
-        self._hub.join(user_id, waiter)
+        self._listeners.join(user_id, waiter)
         looked_at = [cursor.channel_id for cursor in request.cursors]
         for channel_id in looked_at:
-            self._hub.look(channel_id, waiter)
+            self._listeners.look(channel_id, waiter)
         try:
+            await self._listeners.heard(user_id)
             loop = asyncio.get_running_loop()
             end = loop.time() + wait_s
             while True:
@@ -98,8 +99,8 @@ class Sync:
                     return answer
         finally:
             for channel_id in looked_at:
-                self._hub.look_away(channel_id, waiter)
-            self._hub.leave(user_id, waiter)
+                self._listeners.look_away(channel_id, waiter)
+            self._listeners.leave(user_id, waiter)
             if self._waiting[user_id] == 1:
                 del self._waiting[user_id]
             else:

@@ -233,6 +233,10 @@ class PostgresAccountStore:
         found = await (self._old_rows(ids, sql, ids) if may_be_old else self._rows(sql, ids))
         return {user.user_id: user for user in map(rows.read_user, found)}
 
+    def changed_elsewhere(self, user_id: str) -> None:
+        if self._replica is not None:
+            self._replica.wrote(user_id)
+
     async def commit(self, user: UserRecord, writes: Sequence[Write] = ()) -> None:
         primary = self._running()
         writes = tuple(writes)
@@ -262,6 +266,19 @@ class PostgresAccountStore:
             "ORDER BY create_time_us DESC, device_id DESC"
         )
         return [SessionRecord(*row) for row in await self._rows(sql, user_id)]
+
+    async def live_sessions(
+        self, devices: Collection[tuple[str, str]], now_us: int
+    ) -> set[tuple[str, str]]:
+        asked = [device for device in devices if not rows.has_nul(device)]
+        # A join looks into the one partition of each user; ANY would look into all of them.
+        sql = (
+            "SELECT user_id, device_id FROM unnest($1::text[], $2::text[]) AS a (u, d) "
+            "JOIN sessions ON user_id = u AND device_id = d "
+            "WHERE ended_time_us = 0 AND expire_time_us > $3"
+        )
+        values = [user_id for user_id, _ in asked], [device_id for _, device_id in asked], now_us
+        return {(row[0], row[1]) for row in await self._rows(sql, *values)}
 
     async def expired_sessions(self, now_us: int, limit: int) -> list[SessionRecord]:
         sql = f"{_SESSION} WHERE ended_time_us = 0 AND expire_time_us <= $1 LIMIT $2"

@@ -149,7 +149,9 @@ class SqliteAccountStore:
         row = self._row(f"{_USER} WHERE user_id = ?", user_id)
         return rows.read_user(row) if row else None
 
-    async def users(self, user_ids: Collection[str]) -> dict[str, UserRecord]:
+    async def users(
+        self, user_ids: Collection[str], *, may_be_old: bool = False
+    ) -> dict[str, UserRecord]:
         found: dict[str, UserRecord] = {}
         ids = list(user_ids)
         for start in range(0, len(ids), IDS_A_STATEMENT):
@@ -157,6 +159,9 @@ class SqliteAccountStore:
             sql = f"{_USER} WHERE user_id IN ({_places(some)})"
             found |= {row[0]: rows.read_user(row) for row in self._rows(sql, *some)}
         return found
+
+    def changed_elsewhere(self, user_id: str) -> None:
+        pass
 
     async def commit(self, user: UserRecord, writes: Sequence[Write] = ()) -> None:
         row = rows.user_row(user, user.version + 1)
@@ -187,6 +192,15 @@ class SqliteAccountStore:
         )
         return [rows.read_session(row) for row in self._rows(sql, user_id)]
 
+    async def live_sessions(
+        self, devices: Collection[tuple[str, str]], now_us: int
+    ) -> set[tuple[str, str]]:
+        sql = (
+            "SELECT 1 FROM sessions WHERE user_id = ? AND device_id = ? "
+            "AND ended_time_us = 0 AND expire_time_us > ?"
+        )
+        return {device for device in devices if self._row(sql, *device, now_us)}
+
     async def expired_sessions(self, now_us: int, limit: int) -> list[SessionRecord]:
         sql = f"{_SESSION} WHERE ended_time_us = 0 AND expire_time_us <= ? LIMIT ?"
         return [rows.read_session(row) for row in self._rows(sql, now_us, limit)]
@@ -196,7 +210,13 @@ class SqliteAccountStore:
         return rows.read_relation(row) if row else RelationRecord(user_id, other_id)
 
     async def relations(
-        self, user_id: str, states: Collection[RelationState], after: Position | None, limit: int
+        self,
+        user_id: str,
+        states: Collection[RelationState],
+        after: Position | None,
+        limit: int,
+        *,
+        may_be_old: bool = False,
     ) -> list[RelationRecord]:
         found = self._page(
             _RELATION,
