@@ -6,13 +6,13 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
-CODE := server/chinwag_server sdk/python/chinwag $(wildcard tests bench) tools
+CODE := server/chinwag_server sdk/python/chinwag $(wildcard tests bench) tools k8s
 VENV := .stamps/editable
 NODE := .stamps/node
 LOAD := $(if $(wildcard bench/load/go.mod),bench/out/load)
 LAST_RELEASE = $(shell ls proto/releases/*.binpb 2>/dev/null | sort -V | tail -n 1)
 
-.PHONY: help setup run test lint generate bench soak simulate lock clean
+.PHONY: help setup run mesh test lint generate bench soak simulate lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -21,6 +21,9 @@ setup: $(VENV) ## make .venv with everything in requirements-dev.txt and both pa
 
 run: $(VENV) ## start a node with its data in .chinwag/ (RUN_ARGS="...")
 	$(BIN)/chinwag serve --data .chinwag $(RUN_ARGS)
+
+mesh: $(VENV) ## start three nodes, etcd, Redis, PostgreSQL, Cassandra until Ctrl-C (MESH_ARGS="...")
+	$(BIN)/python -m tools.mesh $(MESH_ARGS)
 
 test: $(VENV) ## run the tests (PYTEST_ARGS="-k name -n 2")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -43,6 +46,7 @@ lint: $(VENV) $(NODE) ## check everything that can be checked without running it
 	$(BIN)/buf format proto_etcd -d --exit-code
 	tools/breaking.sh $(LAST_RELEASE)
 	$(BIN)/python tools/generate.py --check
+	$(BIN)/python -m tools.k8s
 	tests/wire/interop/generate.sh --check
 	npm --prefix sdk/typescript run --silent check
 
