@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from chinwag.chat.v1 import channel_pb2, entry_pb2
 from chinwag_server.chat import frames, ranges
-from chinwag_server.chat.channel import snapshot_of
-from chinwag_server.chat.channels import Channels
+from chinwag_server.chat.channel import ChannelLog, snapshot_of
 from chinwag_server.chat.marks import receipt_of
-from chinwag_server.chat.store import ChannelRecord, MemberRecord
+from chinwag_server.chat.store import ChannelRecord, MemberRecord, StoredEntry
 from chinwag_server.chat.views import Views
 
 _Reset = entry_pb2.ChannelReset
@@ -107,20 +107,59 @@ class Wanted:
     cursors_only: bool = False
 
 
-class CatchUp:
-    """Reads what a device missed."""
+class CommittedStore(Protocol):
+    """The reads of a `ChatStore` that a catch-up needs."""
 
-    def __init__(self, channels: Channels, views: Views) -> None:
-        self._channels = channels
-        self._store = channels.store
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def stamp(self) -> int: ...
+
+    async def channel(self, channel_id: str) -> ChannelRecord | None: ...
+
+    async def member(self, channel_id: str, user_id: str) -> MemberRecord | None: ...
+
+    async def members(self, channel_id: str) -> list[MemberRecord]: ...
+
+    async def user_channels(
+        self, user_id: str, since_stamp: int = 0
+    ) -> list[tuple[ChannelRecord, MemberRecord]]: ...
+
+    async def entries(
+        self, channel_id: str, after_id: int, to_id: int, limit: int, max_bytes: int
+    ) -> list[StoredEntry]: ...
+
+
+class CatchUp:
+    """Reads what a device missed.
+
+    Args:
+        loaded: A channel that is in memory, if its marks there are the newest.
+        one_clock: Whether all stamps of a generation are drawn here: then none is of the future.
+    """
+
+    def __init__(
+        self,
+        store: CommittedStore,
+        views: Views,
+        loaded: Callable[[str], ChannelLog | None],
+        *,
+        one_clock: bool = True,
+    ) -> None:
+        self._store = store
         self._views = views
+        self._loaded = loaded
+        self._one_clock = one_clock
 
     def usable(self, text: str) -> Stamp | None:
         """A stamp that this store can use."""
         stamp = Stamp.parse(text) if text else None
         if stamp is None or stamp.generation != self._store.generation:
             return None
-        return stamp if 0 <= stamp.number <= self._store.stamp else None
+        if stamp.number < 0 or (self._one_clock and stamp.number > self._store.stamp):
+            return None
+        return stamp
 
     def now(self) -> Stamp:
         """The stamp of everything that is committed."""
@@ -292,7 +331,7 @@ class CatchUp:
     async def _receipts(self, record: ChannelRecord, member: MemberRecord) -> Iterable[Piece]:
         if record.kind == channel_pb2.CHANNEL_KIND_BROADCAST:
             return ()
-        log = self._channels.loaded(record.channel_id)
+        log = self._loaded(record.channel_id)
         rows = (
             list(log.members.values())
             if log is not None

@@ -60,6 +60,7 @@ class Channels:
         self._max_backlog_bytes = max_backlog_bytes
         self._logs: OrderedDict[str, ChannelLog] = OrderedDict()
         self._loading: dict[str, asyncio.Future[ChannelLog | None]] = {}
+        self._void: set[str] = set()  # loads under way that began before `forget`
         self._members = 0
         self._room: asyncio.Event = asyncio.Event()
         self._room.set()
@@ -91,6 +92,7 @@ class Channels:
                 raise
             finally:
                 del self._loading[channel_id]
+                self._void.discard(channel_id)
             loading.set_result(log)
             return log
         return await asyncio.shield(loading)
@@ -103,7 +105,10 @@ class Channels:
         if not log.is_broadcast:
             log = ChannelLog(record, await self.store.members(channel_id))
         # A channel cannot have changed meanwhile: changes go through this object, which is not
-        # there yet, and `_loading` keeps others from making a second one.
+        # there yet, and `_loading` keeps others from making a second one. But it may have been
+        # another node's for a while.
+        if channel_id in self._void:
+            raise StoreUnavailable("the channel changed its owner while it was read: retry")
         return self.adopt(log)
 
     def adopt(self, log: ChannelLog) -> ChannelLog:
@@ -129,6 +134,18 @@ class Channels:
         if self._logs.get(log.id) is log:
             del self._logs[log.id]
             self._members -= len(log.members) + 1
+
+    def forget(self, is_lost: Callable[[str], bool]) -> None:
+        """Drops the channels that another process may change from now on, those too that are being
+        read.
+
+        Args:
+            is_lost: Whether a channel of this id is one.
+        """
+        for log in list(self._logs.values()):
+            if is_lost(log.id):
+                self.drop(log)
+        self._void.update(filter(is_lost, self._loading))
 
     @asynccontextmanager
     async def use(self, channel_id: str) -> AsyncIterator[ChannelLog]:

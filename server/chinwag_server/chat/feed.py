@@ -32,6 +32,10 @@ class Feed:
         for woken in self._open.pop(api_key_id, ()):
             woken.set()
 
+    def readers(self) -> list[str]:
+        """The ids of the API keys that read a feed."""
+        return list(self._open)
+
     async def stream(
         self, request: chat_service_pb2.StreamEventsRequest, caller: Caller
     ) -> AsyncGenerator[chat_service_pb2.StreamEventsResponse, None]:

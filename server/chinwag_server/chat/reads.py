@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from chinwag.chat.v1 import chat_service_pb2, message_pb2
 from chinwag_server.chat import access, ranges
 from chinwag_server.chat.channels import Channels
 from chinwag_server.chat.messages import message_not_found
 from chinwag_server.chat.permissions import Action
-from chinwag_server.chat.store import MemberRecord
+from chinwag_server.chat.store import ChannelRecord, MemberRecord
 from chinwag_server.chat.views import Views
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
@@ -49,13 +50,31 @@ def read_page_token(method: str, token: str, *types: type) -> list[Any] | None:
     )
 
 
-class Reads:
-    """Answers what a user may see."""
+class ChannelLists(Protocol):
+    """The part of a `ChatStore` that lists a user's channels."""
 
-    def __init__(self, channels: Channels, views: Views) -> None:
+    async def user_channel_page(
+        self,
+        user_id: str,
+        kinds: Sequence[int],
+        include_archived: bool,
+        after: tuple[bool, int, str] | None,
+        limit: int,
+    ) -> list[tuple[ChannelRecord, MemberRecord]]: ...
+
+
+class Reads:
+    """Answers what a user may see.
+
+    Args:
+        lists: Where the users' lists are read, if not where the channels are.
+    """
+
+    def __init__(self, channels: Channels, views: Views, lists: ChannelLists | None = None) -> None:
         self._channels = channels
         self._store = channels.store
         self._views = views
+        self._lists = lists or channels.store
 
     async def messages(
         self, caller: Caller, request: chat_service_pb2.ListMessagesRequest
@@ -130,7 +149,7 @@ class Reads:
         """
         limit = request.page_size or DEFAULT_PAGE
         position = read_page_token("channels", request.page_token, bool, int, str)
-        rows = await self._store.user_channel_page(
+        rows = await self._lists.user_channel_page(
             caller.user_id,
             list(request.kinds),
             request.include_archived,

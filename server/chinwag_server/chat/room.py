@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -25,11 +25,20 @@ from chinwag_server.chat.membership import Membership
 from chinwag_server.chat.messages import Messages
 from chinwag_server.chat.reads import Reads
 from chinwag_server.chat.requests import Requests
+from chinwag_server.chat.routed.across import Across
+from chinwag_server.chat.routed.servicer import RoutedServicer
 from chinwag_server.chat.sends import Sends
-from chinwag_server.chat.servicer import ChatServicer
+from chinwag_server.chat.servicer import ChatServicer, Serving
 from chinwag_server.chat.store import ChatStore
 from chinwag_server.chat.stream import StreamLimits
-from chinwag_server.chat.streams import Authenticate, RateLimits, Streams, WatchAccount
+from chinwag_server.chat.streams import (
+    Authenticate,
+    RateLimits,
+    Sender,
+    Signals,
+    Streams,
+    WatchAccount,
+)
 from chinwag_server.chat.sync import Sync
 from chinwag_server.chat.views import Views
 from chinwag_server.clock import Clock, SystemClock
@@ -80,6 +89,7 @@ class ChatRoom:
         authenticate: Verifies an access token for renew_token.
         watch_account: Subscribes a stream to its account's events.
         is_mine: Whether a channel of this id would be this node's.
+        across: Where this node is one of many.
     """
 
     def __init__(
@@ -94,6 +104,7 @@ class ChatRoom:
         clock: Clock | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
         is_mine: Callable[[str], bool] = lambda _channel_id: True,
+        across: Across | None = None,
         server_version: str = "",
     ) -> None:
         settings = settings or ChatSettings()
@@ -106,8 +117,9 @@ class ChatRoom:
             max_members=settings.max_members_in_memory,
             max_backlog_bytes=settings.max_backlog_bytes,
         )
-        self.listeners = Listeners()
-        self.hub = Hub(self.listeners)
+        self.across = across
+        self.listeners = across.listeners if across else Listeners()
+        self.hub = Hub(across.delivery if across else self.listeners)
         self.channels.on_entry = self.hub.on_entry
         views = Views(store)
         self.messages = Messages(
@@ -129,12 +141,21 @@ class ChatRoom:
         )
         marks = Marks(self.channels, views, self.hub, clock)
         sends = Sends(self.channels, self.messages, directory, clock)
-        catch_up = CatchUp(self.channels, views)
+        # Devices' streams, and what stands before the rules where other nodes own channels too.
+        edge_sends: Sender = sends
+        edge_marks: Signals = marks
+        edge_views = views
+        if across is None:
+            catch_up = CatchUp(store, views, self.channels.loaded)
+        else:
+            edge_views = Views(across.reads)
+            catch_up = CatchUp(across.reads, edge_views, lambda _id: None, one_clock=False)
+            edge_sends, edge_marks = across.before(sends, marks)
         self.streams = Streams(
             hub=self.hub,
             listeners=self.listeners,
-            sends=sends,
-            marks=marks,
+            sends=edge_sends,
+            marks=edge_marks,
             catch_up=catch_up,
             clock=clock,
             random_bytes=random_bytes,
@@ -149,7 +170,7 @@ class ChatRoom:
             max_sends_per_frame=settings.max_sends_per_frame,
         )
         self._feed = Feed(store, catch_up, self.hub)
-        self.servicer = ChatServicer(
+        serving = Serving(
             sends=sends,
             messages=self.messages,
             lifecycle=lifecycle,
@@ -163,11 +184,23 @@ class ChatRoom:
             rates=rates,
             streams=self.streams,
         )
+        self.servicer = ChatServicer(serving)
+        if across is not None:
+            lists = Reads(self.channels, edge_views, across.reads)
+            across.attach(
+                self.channels, sends, marks, self.servicer, self._forget_at, self._redact_at
+            )
+            across.resume = self.streams.resume
+            self.servicer = RoutedServicer(
+                replace(serving, reads=lists), self.servicer, across.calls
+            )
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Starts the background work."""
         self._spawn(self._expire())
+        if self.across is not None:
+            self.across.start()
 
     def drain(self) -> None:
         """Ends every stream with guidance; calls that run go on."""
@@ -179,6 +212,8 @@ class ChatRoom:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.streams.stop()
+        if self.across is not None:
+            await self.across.stop()
 
     # --- what the account room tells ---
 
@@ -196,6 +231,11 @@ class ChatRoom:
         self.streams.close_key(api_key_id)
         self._feed.close_key(api_key_id)
 
+    def connected(self) -> list[Caller]:
+        """Who has a stream or a feed open here: a feed's is its API key alone."""
+        feeds = [Caller(api_key_id=key_id) for key_id in self._feed.readers()]
+        return self.streams.callers() + feeds
+
     async def forget_user(self, user_id: str, *, redact: bool) -> None:
         """Takes a deleted account out of its channels, and with `redact` the content out of its
         messages. Whoever calls it repeats it until it succeeds.
@@ -203,18 +243,27 @@ class ChatRoom:
         Raises:
             Refusal: STORAGE_UNAVAILABLE, OVERLOADED.
         """
+        forget, redact_one = self._forget_at, self._redact_at
+        if self.across is not None:
+            forget, redact_one = self.across.forget, self.across.redact
         for record, member in await self._store.user_channels(user_id):
             if member.role:
-                await self.membership.forget_user(user_id, record.channel_id)
+                await forget(record.channel_id, user_id)
         if not redact:
             return
         after = ("", 0)
         while found := await self._store.messages_of_sender(user_id, after, 100):
             for channel_id, message_id in found:
-                await self.messages.delete(
-                    Caller(), channel_id, message_id, lambda _answer: [], by_server=True
-                )
+                await redact_one(channel_id, str(message_id))
             after = found[-1]
+
+    async def _forget_at(self, channel_id: str, user_id: str) -> None:
+        await self.membership.forget_user(user_id, channel_id)
+
+    async def _redact_at(self, channel_id: str, message_id: str) -> None:
+        await self.messages.delete(
+            Caller(), channel_id, int(message_id), lambda _answer: [], by_server=True
+        )
 
     # --- background ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from chinwag.chat.v1 import chat_service_pb2 as pb
@@ -44,37 +45,40 @@ def user() -> Caller:
     return caller
 
 
+@dataclass(slots=True, frozen=True)
+class Serving:
+    """The rules that the methods call."""
+
+    sends: Sends
+    messages: Messages
+    lifecycle: Lifecycle
+    membership: Membership
+    marks: Marks
+    reads: Reads
+    sync: Sync
+    feed: Feed
+    hub: Hub
+    requests: Requests
+    rates: RateLimits
+    streams: Streams
+
+
 class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
     """The methods of ChatService, each a translation and nothing else."""
 
-    def __init__(
-        self,
-        *,
-        sends: Sends,
-        messages: Messages,
-        lifecycle: Lifecycle,
-        membership: Membership,
-        marks: Marks,
-        reads: Reads,
-        sync: Sync,
-        feed: Feed,
-        hub: Hub,
-        requests: Requests,
-        rates: RateLimits,
-        streams: Streams,
-    ) -> None:
-        self._sends = sends
-        self._messages = messages
-        self._lifecycle = lifecycle
-        self._membership = membership
-        self._marks = marks
-        self._reads = reads
-        self._sync = sync
-        self._feed = feed
-        self._hub = hub
-        self._requests = requests
-        self._rates = rates
-        self._streams = streams
+    def __init__(self, serving: Serving) -> None:
+        self._sends = serving.sends
+        self._messages = serving.messages
+        self._lifecycle = serving.lifecycle
+        self._membership = serving.membership
+        self._marks = serving.marks
+        self._reads = serving.reads
+        self._sync = serving.sync
+        self._feed = serving.feed
+        self._hub = serving.hub
+        self._requests = serving.requests
+        self._rates = serving.rates
+        self._streams = serving.streams
 
     def Connect(self, sink: Sink) -> DeviceStream:  # type: ignore[override]  # noqa: N802
         """Pushed: its frames are parsed here, since a bad one is answered inside the stream."""

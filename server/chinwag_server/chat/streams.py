@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, Protocol
 
 import protovalidate
@@ -15,9 +15,8 @@ from chinwag_server.chat.guidance import Reason, closing
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
 from chinwag_server.chat.listeners import Listeners
-from chinwag_server.chat.marks import Marks
 from chinwag_server.chat.outbox import Flusher
-from chinwag_server.chat.sends import Sends
+from chinwag_server.chat.sends import Answer
 from chinwag_server.chat.stream import DeviceStream, StreamLimits
 from chinwag_server.clock import Clock
 from chinwag_server.rpc.caller import Caller
@@ -29,11 +28,35 @@ SWEEP_S = 1.0
 # Pages that are read for devices that catch up, at one time.
 PAGES_AT_ONCE = 8
 DRAIN_JITTER_S = 5.0
+RESUME_JITTER_S = 5.0
 
 Unwatch = Callable[[], None]
 # (user_id, device_id, cursor, callback with a serialised AccountEvent) -> stops watching
 WatchAccount = Callable[[str, str, str, Callable[[bytes], None]], Unwatch]
 Authenticate = Callable[[str], Awaitable[Caller]]
+
+
+class Sender(Protocol):
+    """`Sends`, or what stands before it."""
+
+    async def send(
+        self, caller: Caller, requests: Sequence[connect_pb2.SendMessageRequest], answer: Answer
+    ) -> None: ...
+
+
+class Signals(Protocol):
+    """What a stream asks of `Marks`, or of what stands before it."""
+
+    @property
+    def telling(self) -> bool: ...
+
+    async def move(
+        self, caller: Caller, channel_id: str, read_id: int, delivered_id: int
+    ) -> object: ...
+
+    async def typing(
+        self, caller: Caller, channel_id: str, thread_root_id: int, active: bool
+    ) -> None: ...
 
 
 class RateLimits(Protocol):
@@ -59,8 +82,8 @@ class Streams:
         *,
         hub: Hub,
         listeners: Listeners,
-        sends: Sends,
-        marks: Marks,
+        sends: Sender,
+        marks: Signals,
         catch_up: CatchUp,
         clock: Clock,
         random_bytes: RandomBytes,
@@ -104,6 +127,10 @@ class Streams:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def callers(self) -> list[Caller]:
+        """Who has a stream open."""
+        return [stream.caller for stream in self._open]
 
     # --- opening ---
 
@@ -206,6 +233,21 @@ class Streams:
                     refusal,
                     drop=True,
                 )
+
+    def resume(self, user_ids: Collection[str] | None) -> None:
+        """Has devices come back and catch up, of users or (None) of all: something that they were
+        to be told may be lost."""
+        some = None if user_ids is None else frozenset(user_ids)
+        refusal = Refusal("OVERLOADED", "something may have been missed: resume from the cursors")
+        for stream in tuple(self._open):
+            if stream.helloed and (some is None or stream.caller.user_id in some):
+                close = closing(
+                    Reason.CLOSE_REASON_OVERLOADED,
+                    reconnect=True,
+                    refusal=refusal,
+                    jitter_s=RESUME_JITTER_S,
+                )
+                stream.close(close, refusal)
 
     async def _sweep(self) -> None:
         # One timer for all streams: an idle device costs none of its own.

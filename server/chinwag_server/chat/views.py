@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from chinwag.chat.v1 import channel_pb2, chat_service_pb2, message_pb2
 from chinwag_server.chat import ranges
@@ -10,16 +11,49 @@ from chinwag_server.chat.channel import ChannelLog, snapshot_of
 from chinwag_server.chat.entries import content_of, parse, project, timestamp
 from chinwag_server.chat.store import (
     ChannelRecord,
-    ChatStore,
     MemberRecord,
+    MessagePage,
+    Ranges,
+    StoredEntry,
     StoredMessage,
 )
+
+
+class ViewedStore(Protocol):
+    """The reads of a `ChatStore` that views need."""
+
+    @property
+    def generation(self) -> int: ...
+
+    async def timeline_count(self, channel_id: str, entry_id: int) -> int: ...
+
+    async def mention_count(
+        self, channel_id: str, user_id: str, after_id: int, to_id: int
+    ) -> int: ...
+
+    async def last_messages(
+        self, wanted: Sequence[tuple[str, int]]
+    ) -> dict[str, StoredMessage]: ...
+
+    async def messages(
+        self,
+        channel_id: str,
+        ranges: Ranges,
+        *,
+        thread_root_id: int,
+        anchor: str,
+        anchor_id: int,
+        limit: int,
+        max_bytes: int,
+    ) -> MessagePage: ...
+
+    async def entries_of_message(self, channel_id: str, message_id: int) -> list[StoredEntry]: ...
 
 
 class Views:
     """Builds views from what is committed."""
 
-    def __init__(self, store: ChatStore) -> None:
+    def __init__(self, store: ViewedStore) -> None:
         self._store = store
 
     def member(self, member: MemberRecord) -> channel_pb2.Member:

@@ -124,3 +124,25 @@ class Refusal(Exception):
                 bad.field_violations.add(field=path, description=description)
             add(bad)
         return status_pb2.Status(code=int(self.code), message=self.message, details=details)
+
+    @classmethod
+    def of(cls, status: status_pb2.Status) -> Refusal:
+        """What another node refused, as `status` gave it."""
+        reason, metadata = "INTERNAL", {}
+        retry_after: float | None = None
+        fields: list[tuple[str, str]] = []
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            retry = error_details_pb2.RetryInfo()
+            bad = error_details_pb2.BadRequest()
+            if detail.Unpack(info):
+                reason, metadata = info.reason, dict(info.metadata)
+            elif detail.Unpack(retry):
+                retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+            elif detail.Unpack(bad):
+                fields = [(item.field, item.description) for item in bad.field_violations]
+        if reason not in CODES:  # of a newer version
+            reason = "INTERNAL"
+        return cls(
+            reason, status.message, retry_after=retry_after, fields=fields, metadata=metadata
+        )

@@ -142,8 +142,15 @@ async def settle() -> None:
 class Room:
     """The room, its clock and directory, and short ways to call it."""
 
-    def __init__(self, store: ChatStore, settings: ChatSettings | None = None) -> None:
-        self.clock = FakeClock()
+    def __init__(
+        self,
+        store: ChatStore,
+        settings: ChatSettings | None = None,
+        *,
+        clock: FakeClock | None = None,
+        **parts: Any,
+    ) -> None:
+        self.clock = clock or FakeClock()
         self.directory = FakeDirectory()
         self.store = store
         self._random = itertools.count(1)
@@ -154,7 +161,7 @@ class Room:
             authenticate=self._authenticate,
             settings=settings,
             clock=self.clock,
-            random_bytes=lambda size: next(self._random).to_bytes(size, "big"),
+            **{"random_bytes": lambda size: next(self._random).to_bytes(size, "big"), **parts},
         )
 
     async def _authenticate(self, token: str) -> Caller:

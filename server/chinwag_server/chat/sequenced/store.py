@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any
 
 from chinwag_server.chat.sequenced import schema
+from chinwag_server.chat.sequenced.committed import CommittedReads
 from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver, GiveUp
 from chinwag_server.chat.sequenced.projection import Rows, answer_row, batches
-from chinwag_server.chat.sequenced.reads import TableReads, record_from, together
+from chinwag_server.chat.sequenced.reads import record_from, together
 from chinwag_server.chat.sequenced.sequencer import Part, Sequencer, ShardEpoch
 from chinwag_server.chat.sequenced.tables import Delete, Put, Tables, TablesUnavailable
 from chinwag_server.chat.store import (
@@ -20,14 +22,9 @@ from chinwag_server.chat.store import (
     Done,
     FeedRange,
     MemberRecord,
-    MessagePage,
     PutChannel,
     PutMember,
     PutRequest,
-    Ranges,
-    StoredEntry,
-    StoredMessage,
-    StoredRequest,
     StoredSend,
     StoreUnavailable,
     Write,
@@ -37,11 +34,11 @@ from chinwag_server.clock import Clock
 
 MAX_ROWS = 100_000
 
-_Found = TypeVar("_Found")
 BeforeAck = Callable[[str, Sequence[AppendEntry]], Awaitable[None]]
+Tell = Callable[[str, int], Awaitable[None]]
 
 
-class SequencedStore:
+class SequencedStore(CommittedReads):
     """The log of the channels that this process owns.
 
     It differs from a database of one writer in this: a submission is whole for each channel, and
@@ -67,25 +64,20 @@ class SequencedStore:
         before_ack: BeforeAck | None = None,
         max_open: int = 100_000,
     ) -> None:
+        super().__init__(tables, generation)
         self._tables = tables
         self._epoch_of = epoch_of
         self._give_up = give_up
         self._leaving: set[Epoch] = set()
-        self._generation = generation
         self._clock = clock
         self._before_ack = before_ack
         self._max_open = max_open
-        self._reads = TableReads(tables, generation)
         self._shards: dict[int, ShardEpoch] = {}
         self._open: OrderedDict[str, Sequencer] = OrderedDict()
         self._background: set[asyncio.Task[None]] = set()
         self._backlog_bytes = 0
         self._stamp = 0
         self._closed = False
-
-    @property
-    def generation(self) -> int:
-        return self._generation
 
     @property
     def stamp(self) -> int:
@@ -104,6 +96,11 @@ class SequencedStore:
 
     # --- owning ---
 
+    def owns(self, channel_id: str) -> bool:
+        """Whether this process owns the channel and takes new work for it."""
+        epoch = self._epoch_of(channel_id)
+        return epoch is not None and epoch not in self._leaving and epoch.alive()
+
     def _sequencer(self, channel_id: str) -> Sequencer:
         """The channel's sequencer under the epoch that lasts.
 
@@ -118,7 +115,7 @@ class SequencedStore:
         if sequencer is None or sequencer.over or sequencer.shard is not shard:
             sequencer = Sequencer(channel_id, shard, self._tables, self._before_ack)
             self._open[channel_id] = sequencer
-            self._forget_some()
+            self._forget_some(sequencer)
         else:
             self._open.move_to_end(channel_id)
         return sequencer
@@ -129,10 +126,16 @@ class SequencedStore:
             shard = self._shards[epoch.shard] = ShardEpoch(epoch, self._tables, self._give_up)
         return shard
 
-    async def take_over_touched(self, epoch: Epoch, *, at_once: int = 4) -> list[str]:
+    async def take_over_touched(
+        self, epoch: Epoch, tell: Tell | None = None, *, at_once: int = 4
+    ) -> list[str]:
         """Takes over the channels that were given ids since the shard's last clean hand-over: an
         entry that was acked and told to nobody is found by nobody else. A few at a time; the
         others are taken over when they are used. Gives those whose log goes on.
+
+        Args:
+            tell: Called with each of those and its head, before it leaves the list: if this
+                process ends before it has told, the next owner finds the channel there again.
 
         Raises:
             StoreUnavailable: The epoch ended, or it cannot be read now.
@@ -146,8 +149,11 @@ class SequencedStore:
 
         async def take_over(channel_id: str) -> None:
             async with room:
-                if (await self._owned(channel_id)).exists:
+                sequencer = await self._owned(channel_id)
+                if sequencer.exists:
                     found.append(channel_id)
+                    if tell is not None:
+                        await tell(channel_id, sequencer.head.id)
                 # Below what this epoch writes itself.
                 gone = Delete(
                     schema.TOUCHED,
@@ -162,11 +168,12 @@ class SequencedStore:
             await asyncio.gather(*(take_over(str(row.key[0])) for row in rows))
         except EpochOver as error:
             raise StoreUnavailable("the shard changes its owner") from error
+        shard.caught_up = True
         return found
 
     async def hand_over(self, epoch: Epoch) -> None:
         """Finishes what is under way in a shard and takes nothing more, so that the next owner has
-        nothing to find.
+        nothing to find, but what this one had not found yet.
 
         Raises:
             StoreUnavailable: The epoch ended before.
@@ -176,6 +183,8 @@ class SequencedStore:
         mine = [s for s in self._open.values() if s.shard is shard]
         try:
             await together([s.settle for s in mine])
+            if not shard.caught_up:
+                return  # what an earlier owner noted is still to be found there
             timestamp = shard.entry_timestamp
             gone = Delete(schema.TOUCHED, (epoch.shard,), (), (), timestamp)
             await shard.insist(lambda: self._tables.write([gone]))
@@ -191,13 +200,15 @@ class SequencedStore:
             if sequencer.shard.epoch is epoch:
                 del self._open[channel_id]
 
-    def _forget_some(self) -> None:
-        if len(self._open) <= self._max_open:
+    def _forget_some(self, newest: Sequencer) -> None:
+        """Of a channel in which something is under way there is one sequencer alone: a second one
+        would give its ids again."""
+        surplus = len(self._open) - self._max_open
+        if surplus <= 0:
             return
-        for channel_id, sequencer in list(self._open.items()):
-            if sequencer.idle:
-                del self._open[channel_id]
-                return
+        idle = (name for name, some in self._open.items() if some.idle and some is not newest)
+        for channel_id in list(islice(idle, surplus)):
+            del self._open[channel_id]
 
     async def _owned(self, channel_id: str) -> Sequencer:
         sequencer = self._sequencer(channel_id)
@@ -329,14 +340,6 @@ class SequencedStore:
             raise StoreUnavailable("the channel changes its owner: retry") from error
         return StoredSend(message_id, record.content_hash)
 
-    async def _reading(self, read: Callable[[], Awaitable[_Found]]) -> _Found:
-        try:
-            return await read()
-        except TablesUnavailable as error:
-            raise StoreUnavailable(f"the store cannot be read now: {error}") from error
-
-    # --- reading what was committed, wherever it is owned ---
-
     async def user_channels(
         self, user_id: str, since_stamp: int = 0
     ) -> list[tuple[ChannelRecord, MemberRecord]]:
@@ -352,123 +355,9 @@ class SequencedStore:
             return await self.channel(channel_id)
         return await self._reading(lambda: self._reads.channel(channel_id))
 
-    async def user_channel_page(
-        self,
-        user_id: str,
-        kinds: Sequence[int],
-        include_archived: bool,
-        after: tuple[bool, int, str] | None,
-        limit: int,
-    ) -> list[tuple[ChannelRecord, MemberRecord]]:
-        found = sorted(
-            ((not row.pinned, -record.head_time_us, record.channel_id), record, row)
-            for record, row in await self.user_channels(user_id)
-            if row.role
-            and (not kinds or record.kind in kinds)
-            and (include_archived or not row.archived)
-        )
-        start = (not after[0], -after[1], after[2]) if after else None
-        return [(record, row) for place, record, row in found if start is None or place > start][
-            :limit
-        ]
-
-    async def count_user_channels(self, user_id: str) -> int:
-        return sum(
-            bool(row.role) and not record.deleted
-            for record, row in await self.user_channels(user_id)
-        )
-
-    async def entries(
-        self, channel_id: str, after_id: int, to_id: int, limit: int, max_bytes: int
-    ) -> list[StoredEntry]:
-        to_id = min(to_id, self._head_id(channel_id, to_id))
-        return await self._reading(
-            lambda: self._reads.entries(channel_id, after_id, to_id, limit, max_bytes)
-        )
-
     def _head_id(self, channel_id: str, otherwise: int) -> int:
-        """What may be shown of a channel that is open here."""
         sequencer = self._open.get(channel_id)
         return sequencer.head.id if sequencer is not None else otherwise
-
-    async def entry(self, channel_id: str, entry_id: int) -> bytes | None:
-        if entry_id > self._head_id(channel_id, entry_id):
-            return None
-        return await self._reading(lambda: self._reads.entry(channel_id, entry_id))
-
-    async def entries_of_message(self, channel_id: str, message_id: int) -> list[StoredEntry]:
-        return await self._reading(lambda: self._reads.entries_of_message(channel_id, message_id))
-
-    async def timeline_count(self, channel_id: str, entry_id: int) -> int:
-        if entry_id > self._head_id(channel_id, entry_id):
-            return 0
-        record = await self._reading(lambda: self._reads.record(channel_id, entry_id))
-        return record.timeline_count if record is not None else 0
-
-    async def message(self, channel_id: str, message_id: int) -> StoredMessage | None:
-        if message_id > self._head_id(channel_id, message_id):
-            return None
-        return await self._reading(lambda: self._reads.message(channel_id, message_id))
-
-    async def messages(
-        self,
-        channel_id: str,
-        ranges: Ranges,
-        *,
-        thread_root_id: int,
-        anchor: str,
-        anchor_id: int,
-        limit: int,
-        max_bytes: int,
-    ) -> MessagePage:
-        head_id = self._head_id(channel_id, max((last for _, last in ranges), default=0))
-        shown = [(first, min(last, head_id)) for first, last in ranges if first <= head_id]
-        return await self._reading(
-            lambda: self._reads.messages(
-                channel_id,
-                shown,
-                thread_root_id=thread_root_id,
-                anchor=anchor,
-                anchor_id=anchor_id,
-                limit=limit,
-                max_bytes=max_bytes,
-            )
-        )
-
-    async def last_messages(self, wanted: Sequence[tuple[str, int]]) -> dict[str, StoredMessage]:
-        found = await together([lambda place=place: self.message(*place) for place in wanted])  # type: ignore[misc]
-        return {
-            channel_id: message
-            for (channel_id, _), message in zip(wanted, found, strict=True)
-            if message is not None
-        }
-
-    async def has_reaction(
-        self, channel_id: str, message_id: int, emoji: str, user_id: str
-    ) -> bool:
-        return await self._reading(
-            lambda: self._reads.has_reaction(channel_id, message_id, emoji, user_id)
-        )
-
-    async def reaction_users(
-        self, channel_id: str, message_id: int, emoji: str, limit: int
-    ) -> list[str]:
-        return await self._reading(
-            lambda: self._reads.reaction_users(channel_id, message_id, emoji, limit)
-        )
-
-    async def mention_count(self, channel_id: str, user_id: str, after_id: int, to_id: int) -> int:
-        return await self._reading(
-            lambda: self._reads.mention_count(channel_id, user_id, after_id, to_id)
-        )
-
-    async def find_request(self, scope: str, request_id: str) -> StoredRequest | None:
-        return await self._reading(lambda: self._reads.find_request(scope, request_id))
-
-    async def messages_of_sender(
-        self, sender_id: str, after: tuple[str, int], limit: int
-    ) -> list[tuple[str, int]]:
-        return await self._reading(lambda: self._reads.messages_of_sender(sender_id, after, limit))
 
     async def feed(self, after_stamp: int, limit: int) -> list[FeedRange]:
         raise StoreUnavailable("the feed of a mesh is not there yet")

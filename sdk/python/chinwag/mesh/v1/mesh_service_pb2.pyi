@@ -671,6 +671,8 @@ class News(_message.Message):
     HEADS_FIELD_NUMBER: _builtins.int
     FOR_USERS_FIELD_NUMBER: _builtins.int
     WHEREABOUTS_FIELD_NUMBER: _builtins.int
+    SUBSCRIBED_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> Global___Entries:
         """Entries that were committed."""
@@ -685,7 +687,15 @@ class News(_message.Message):
 
     @_builtins.property
     def whereabouts(self) -> Global___Whereabouts:
-        """What node it is that should hear all."""
+        """Whether a node can say where its users are."""
+
+    @_builtins.property
+    def subscribed(self) -> Global___Subscribed:
+        """What a node hears by pub/sub."""
+
+    @_builtins.property
+    def missed(self) -> Global___Missed:
+        """Something that was to be told was dropped."""
 
     def __init__(
         self,
@@ -694,12 +704,14 @@ class News(_message.Message):
         heads: Global___Heads | None = ...,
         for_users: Global___ForUsers | None = ...,
         whereabouts: Global___Whereabouts | None = ...,
+        subscribed: Global___Subscribed | None = ...,
+        missed: Global___Missed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "for_users", b"for_users", "heads", b"heads", "news", b"news", "whereabouts", b"whereabouts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "for_users", b"for_users", "heads", b"heads", "missed", b"missed", "news", b"news", "subscribed", b"subscribed", "whereabouts", b"whereabouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "for_users", b"for_users", "heads", b"heads", "news", b"news", "whereabouts", b"whereabouts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "for_users", b"for_users", "heads", b"heads", "missed", b"missed", "news", b"news", "subscribed", b"subscribed", "whereabouts", b"whereabouts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_news: _TypeAlias = _typing.Literal["entries", "heads", "for_users", "whereabouts"]  # noqa: Y015
+    _WhichOneofReturnType_news: _TypeAlias = _typing.Literal["entries", "heads", "for_users", "whereabouts", "subscribed", "missed"]  # noqa: Y015
     _WhichOneofArgType_news: _TypeAlias = _typing.Literal["news", b"news"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_news) -> _WhichOneofReturnType_news | None: ...
 
@@ -715,13 +727,16 @@ class Entries(_message.Message):
     FIRST_ID_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     USER_IDS_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
     channel_id: _builtins.str
     """Which channel."""
     first_id: _builtins.int
     """The first one's id."""
+    published: _builtins.bool
+    """They are published too: who subscribes to the channel and says so is told by pub/sub alone."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Serialised chinwag.chat.v1.Entry."""
+        """Each as a piece of a frame for devices."""
 
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -734,10 +749,11 @@ class Entries(_message.Message):
         first_id: _builtins.int = ...,
         entries: _abc.Iterable[_builtins.bytes] | None = ...,
         user_ids: _abc.Iterable[_builtins.str] | None = ...,
+        published: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "entries", b"entries", "first_id", b"first_id", "user_ids", b"user_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "entries", b"entries", "first_id", b"first_id", "published", b"published", "user_ids", b"user_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -899,3 +915,46 @@ class Whereabouts(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Whereabouts: _TypeAlias = Whereabouts  # noqa: Y015
+
+@_typing.final
+class Subscribed(_message.Message):
+    """Channels of which the node has subscribed to what is published. To be said again within half a
+    minute.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def channel_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        channel_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_ids", b"channel_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Subscribed: _TypeAlias = Subscribed  # noqa: Y015
+
+@_typing.final
+class Missed(_message.Message):
+    """News were dropped: whose devices are connected is to have them catch up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Missed: _TypeAlias = Missed  # noqa: Y015

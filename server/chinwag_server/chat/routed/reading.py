@@ -1,0 +1,145 @@
+"""Reading at the edge: entries from the store, heads from the channels' owners."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+
+from chinwag.mesh.v1 import mesh_service_pb2 as pb
+from chinwag_server.chat.routed.answers import is_broadcast, record_of
+from chinwag_server.chat.routed.owners import LOOK_S, Owners, Until
+from chinwag_server.chat.routed.stamps import Stamps
+from chinwag_server.chat.sequenced.committed import CommittedReads
+from chinwag_server.chat.sequenced.tables import Tables
+from chinwag_server.chat.store import ChannelRecord, MemberRecord, StoreUnavailable
+from chinwag_server.mesh.links import Links, Unreachable
+
+ASK_S = 5.0
+HEADS_S = 15.0
+BATCH = 500
+MAX_KINDS = 200_000
+
+# Heads of channels that this node owns.
+OwnHeads = Callable[[str, Sequence[str]], Awaitable[pb.ChannelHeadsResult]]
+
+
+class EdgeReads(CommittedReads):
+    """What a catch-up reads, wherever the channels are owned.
+
+    Attributes:
+        on_head: Told of each head that is given to a device.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        owners: Owners,
+        links: Links,
+        own_heads: OwnHeads,
+        stamps: Stamps,
+        *,
+        generation: int,
+    ) -> None:
+        super().__init__(tables, generation)
+        self._owners = owners
+        self._links = links
+        self._own_heads = own_heads
+        self._stamps = stamps
+        self._broadcasts: OrderedDict[str, bool] = OrderedDict()
+        self.on_head: Callable[[str, int], None] = lambda _channel_id, _head_id: None
+
+    @property
+    def stamp(self) -> int:
+        """Of the moment, less what may be on its way here."""
+        return self._stamps.now()
+
+    # --- heads ---
+
+    async def heads(self, channel_ids: Sequence[str]) -> list[ChannelRecord | None]:
+        """The rows of channels as their owners announce them; this node hears of what follows.
+
+        Raises:
+            StoreUnavailable: An owner cannot be asked in time.
+        """
+        until = Until(HEADS_S)
+        found: dict[str, ChannelRecord | None] = {}
+        missing = list(dict.fromkeys(channel_ids))
+        while missing:
+            by_node: dict[str, list[str]] = {}
+            for channel_id in missing:
+                node_id = self._owners.owner_of(channel_id)
+                if self._owners.owns(channel_id):
+                    node_id = self._owners.node_id
+                elif node_id == self._owners.node_id:
+                    node_id = None
+                if node_id is not None:
+                    by_node.setdefault(node_id, []).append(channel_id)
+            asks = [
+                self._ask(node_id, some[start : start + BATCH])
+                for node_id, some in by_node.items()
+                for start in range(0, len(some), BATCH)
+            ]
+            for heads in await asyncio.gather(*asks):
+                for head in heads:
+                    if not head.HasField("failed"):
+                        found[head.channel_id] = record_of(head, self._generation)
+            missing = [channel_id for channel_id in missing if channel_id not in found]
+            if missing:
+                if not until.left:
+                    raise StoreUnavailable(f"no owner says how far {len(missing)} channels are")
+                await asyncio.sleep(LOOK_S)
+        for channel_id, record in found.items():
+            if record is not None:
+                self._broadcasts[channel_id] = is_broadcast(record)
+                self.on_head(channel_id, record.head_id)
+        while len(self._broadcasts) > MAX_KINDS:
+            self._broadcasts.popitem(last=False)
+        return [found[channel_id] for channel_id in channel_ids]
+
+    async def _ask(self, node_id: str, channel_ids: list[str]) -> Sequence[pb.ChannelHead]:
+        if node_id == self._owners.node_id:
+            return (await self._own_heads(node_id, channel_ids)).heads
+        question = pb.Question(heads=pb.ChannelHeads(channel_ids=channel_ids))
+        try:
+            return (await self._links.ask(node_id, question, ASK_S)).heads.heads
+        except Unreachable:
+            return ()
+
+    # --- what a catch-up reads ---
+
+    async def channel(self, channel_id: str) -> ChannelRecord | None:
+        """A channel's row."""
+        return (await self.heads([channel_id]))[0]
+
+    async def user_channels(
+        self, user_id: str, since_stamp: int = 0
+    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+        changed: frozenset[str] | None = None
+        if since_stamp:
+            # The inbox before the rows: what is changed in between is told live.
+            changed = await self._stamps.changed_since(user_id, since_stamp)
+        rows = await self._reading(lambda: self._reads.user_rows(user_id))
+        if changed is not None:
+            rows = [row for row in rows if row.channel_id in changed]
+        records = await self.heads([row.channel_id for row in rows])
+        return [
+            (record, row) for record, row in zip(records, rows, strict=True) if record is not None
+        ]
+
+    async def member(self, channel_id: str, user_id: str) -> MemberRecord | None:
+        """A user's row; of a channel of which the head was read."""
+        broadcast = self._broadcasts.get(channel_id, False)
+        return await self._reading(
+            lambda: self._reads.member(channel_id, user_id, is_broadcast=broadcast)
+        )
+
+    async def group_member(self, channel_id: str, user_id: str) -> MemberRecord | None:
+        """A user's row in a channel of which all members are known."""
+        return await self._reading(
+            lambda: self._reads.member(channel_id, user_id, is_broadcast=False)
+        )
+
+    async def members(self, channel_id: str) -> list[MemberRecord]:
+        """All rows of a direct channel or group."""
+        return await self._reading(lambda: self._reads.members(channel_id, is_broadcast=False))
