@@ -164,6 +164,19 @@ class Meshed:
 
     # --- life ---
 
+    @property
+    def port(self) -> int:
+        """Of the links, once they are open."""
+        return int(getattr(self.links, "port", 0))
+
+    async def open_links(self) -> None:
+        """Listens for the other nodes.
+
+        Raises:
+            ListenError: The port or address cannot be used.
+        """
+        await self.links.start()
+
     async def start(self, address: str, state: NodeState = NodeState.STARTING) -> None:
         """Registers, and begins to own.
 
@@ -177,8 +190,8 @@ class Meshed:
         self.membership.node = dataclasses.replace(
             self.membership.node, address=address, state=state
         )
-        self.ownership.start()
         await self.membership.start()
+        self.ownership.start()
         self._spawn(self._follow_inbox())
 
     async def serve(self) -> None:

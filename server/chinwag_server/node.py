@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -15,12 +16,16 @@ from chinwag.account.v1 import account_service_pb2_grpc
 from chinwag.chat.v1 import chat_service_pb2_grpc
 from chinwag.presence.v1 import presence_service_pb2_grpc
 from chinwag.push.v1 import push_service_pb2_grpc
-from chinwag_server import rooms
+from chinwag_server import __version__, engines, rooms
 from chinwag_server.chat.room import ChatRoom
 from chinwag_server.chat.sqlite import SqliteChatStore
+from chinwag_server.chat.store import ChatStore
 from chinwag_server.clock import Clock, SystemClock
 from chinwag_server.config import Settings
 from chinwag_server.datadir import DataDir
+from chinwag_server.mesh.bus import Bus
+from chinwag_server.mesh_engines import MeshEngines, until_there
+from chinwag_server.meshed import Meshed
 from chinwag_server.observe.http import HttpServer, Page
 from chinwag_server.observe.metrics import CONTENT_TYPE, Metrics
 from chinwag_server.rpc.auth import ClientAddress
@@ -65,6 +70,7 @@ class Node:
         self._draining = False
         self._started = False
         self._chat: ChatRoom | None = None
+        self._meshed: Meshed | None = None
         self._account: rooms.AccountSide | None = None
         self._middleware: Middleware | None = None
         self._server: RpcServer | None = None
@@ -98,6 +104,7 @@ class Node:
         Raises:
             DataDirError: The data directory is held by another process, or cannot be used.
             StoreError: A store cannot be opened.
+            EngineRefused: An engine of the mesh will not have this node.
             ListenError: A port or address cannot be used.
         """
         try:
@@ -113,14 +120,9 @@ class Node:
         data_dir.open()
         stack.callback(data_dir.close)
 
-        self._account = account = self._open_account(settings, data_dir, self._clock)
-        await account.start()
-        stack.push_async_callback(account.stop)
-
-        store = SqliteChatStore(data_dir)
-        await store.open()
-        stack.push_async_callback(store.close)
-        self._chat = chat = rooms.build_chat(settings, store, account, self._clock)
+        # Whoever asks learns that this node starts, also while it waits for engines.
+        await self._start_http()
+        store, account, chat = await self._open_rooms(data_dir)
         account.attach(chat)
         await chat.start()
         stack.push_async_callback(chat.stop)
@@ -142,11 +144,59 @@ class Node:
             clock=self._clock,
         )
         self._show(chat, store)
-        await self._start_http()
         adapter = WireServer if settings.listen.wire == "wire" else GrpcioServer
         self._server = adapter(registry, self._middleware, listen_options(settings))
         await self._health.serving(registry)
         await self._server.start()
+        if self._meshed is not None:
+            await self._meshed.serve()
+
+    async def _open_rooms(self, data_dir: DataDir) -> tuple[ChatStore, rooms.AccountSide, ChatRoom]:
+        """The stores, alone or of a mesh, and the rooms over them."""
+        settings, stack = self.settings, self._stack
+        if settings.mesh.coordination_url:
+            self._meshed, bus = await self._join_mesh()
+            account = self._open_account(settings, data_dir, self._clock, bus)
+            await until_there("PostgreSQL", account.start)
+            store: ChatStore = self._meshed.store
+        else:
+            account = self._open_account(settings, data_dir, self._clock, None)
+            await account.start()
+            store = SqliteChatStore(data_dir)
+        self._account = account
+        stack.push_async_callback(account.stop)
+        await store.open()
+        stack.push_async_callback(store.close)
+        self._chat = rooms.build_chat(settings, store, account, self._clock, self._meshed)
+        if self._meshed is not None:
+            await self._meshed.open_links()
+            stack.push_async_callback(self._meshed.stop)
+            address = engines.advertised(settings.mesh, self._meshed.port)
+            await until_there("etcd", lambda: self._register_node(address))
+        return store, account, self._chat
+
+    async def _join_mesh(self) -> tuple[Meshed, Bus]:
+        settings = self.settings
+        mesh = MeshEngines(settings, self._clock)
+        self._stack.push_async_callback(mesh.close)
+        shared, bus = await mesh.open()
+        meshed = Meshed(
+            shared,
+            generation=await until_there("etcd", shared.agreed.generation),
+            cluster_id=settings.stores.cluster_id,
+            clock=self._clock,
+            random_bytes=secrets.token_bytes,
+            limits=rooms.fanout_limits(settings.mesh),
+            zone=settings.mesh.zone,
+            capacity=settings.mesh.capacity,
+            version=__version__,
+            ttl_s=settings.mesh.lease_s,
+        )
+        return meshed, bus
+
+    async def _register_node(self, address: str) -> None:
+        assert self._meshed is not None
+        await self._meshed.start(address)
 
     def _register(self, account: rooms.AccountSide, chat: ChatRoom) -> Registry:
         registry = Registry(rooms.RAW_METHODS, rooms.PUSHED_METHODS)
@@ -163,7 +213,7 @@ class Node:
         register_reflection(registry, registry.services)
         return registry
 
-    def _show(self, chat: ChatRoom, store: SqliteChatStore) -> None:
+    def _show(self, chat: ChatRoom, store: ChatStore) -> None:
         metrics = self.metrics
         metrics.gauge("chinwag_streams", "Open device streams.", lambda: len(chat.streams))
         metrics.counter(
@@ -211,7 +261,9 @@ class Node:
         return Page(b'{"status": "serving"}')
 
     async def _page_jwks(self) -> Page:
-        return Page(self.account.jwks())
+        if self._account is None or not self._started:
+            return Page(b"", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Page(self._account.jwks())
 
     # --- end ---
 
@@ -222,11 +274,17 @@ class Node:
             return
         self._draining = True
         assert self._middleware is not None
+        drain_s = self.settings.deadlines.drain_ms / 1000 * (1 - STORE_SHARE)
+        until = time.monotonic() + drain_s
         await self._health.drain()
+        if self._meshed is not None:
+            # Channels first, while all connections stay: what is sent meanwhile goes to the new
+            # owners. Then the devices, a few at a time.
+            await self._meshed.drain(drain_s / 2)
+            await self.chat.streams.drain_slowly(max(0.0, until - time.monotonic() - 1.0))
         self._middleware.draining = True
         self.account.drain()
         self.chat.drain()
-        until = time.monotonic() + self.settings.deadlines.drain_ms / 1000 * (1 - STORE_SHARE)
         while self._middleware.running_calls or self._middleware.running_streams:
             if time.monotonic() > until:
                 log.warning(

@@ -10,11 +10,14 @@ from chinwag.account.v1.account_service_pb2_grpc import AccountServiceServicer
 from chinwag_server import __version__
 from chinwag_server.chat.directory import Directory
 from chinwag_server.chat.room import ChatRoom, ChatSettings
+from chinwag_server.chat.routed.fanout import FanoutLimits
 from chinwag_server.chat.store import ChatStore
 from chinwag_server.chat.stream import StreamLimits
 from chinwag_server.clock import Clock
-from chinwag_server.config import LimitSettings, Settings
+from chinwag_server.config import LimitSettings, MeshSettings, Settings
 from chinwag_server.datadir import DataDir
+from chinwag_server.mesh.bus import Bus
+from chinwag_server.meshed import Meshed
 from chinwag_server.rpc.auth import Authenticator, TokenKind
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.ratelimit import Limiter, Rate, StreamRates
@@ -63,21 +66,28 @@ class AccountSide(Protocol):
         """Ends its work and closes its store."""
 
 
-# (settings, open data directory, clock) -> the account room, before `start`.
-OpenAccount = Callable[[Settings, DataDir, Clock], AccountSide]
+# (settings, open data directory, clock, bus to other nodes) -> the account room, before `start`.
+OpenAccount = Callable[[Settings, DataDir, Clock, Bus | None], AccountSide]
 
 
-def open_account(settings: Settings, data_dir: DataDir, clock: Clock) -> AccountSide:
-    """The account room over SQLite."""
+def open_account(
+    settings: Settings, data_dir: DataDir, clock: Clock, bus: Bus | None
+) -> AccountSide:
+    """The account room over the store that the settings name."""
     module: Any = importlib.import_module("chinwag_server.account.room")
-    side: AccountSide = module.open_room(settings, data_dir, clock)
+    side: AccountSide = module.open_room(settings, data_dir, clock, bus)
     return side
 
 
 def build_chat(
-    settings: Settings, store: ChatStore, account: AccountSide, clock: Clock
+    settings: Settings,
+    store: ChatStore,
+    account: AccountSide,
+    clock: Clock,
+    meshed: Meshed | None = None,
 ) -> ChatRoom:
-    """The chat room over an open store."""
+    """The chat room over an open store, of a node that is alone or one of many."""
+    is_mine: Callable[[str], bool] = meshed.owns if meshed else lambda _channel_id: True
 
     async def authenticate(token: str) -> Caller:
         return await account.authenticator.authenticate(token, TokenKind.ACCESS)
@@ -90,8 +100,15 @@ def build_chat(
         rates=stream_rates(settings.limits, clock),
         watch_account=account.watch,
         clock=clock,
+        is_mine=is_mine,
+        across=meshed.across if meshed else None,
         server_version=__version__,
     )
+
+
+def fanout_limits(mesh: MeshSettings) -> FanoutLimits:
+    """Which way entries go to other nodes."""
+    return FanoutLimits(mesh.direct_members, mesh.pubsub_members)
 
 
 def chat_settings(settings: Settings) -> ChatSettings:

@@ -1,4 +1,4 @@
-"""A model of the server, in plain Python: one store, any number of devices' streams.
+"""A model of the server, in plain Python: one store, any number of nodes and devices' streams.
 
 It keeps the contract (proto/chinwag/chat/v1/connect.proto) in its smallest form, and has switches
 for what may go wrong on the way: entries that get lost, refusals for a moment.
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from google.rpc import error_details_pb2, status_pb2
 
 from chinwag.chat.v1 import channel_pb2, chat_service_pb2, connect_pb2, entry_pb2
+from chinwag.common.v1 import close_pb2
 
 USER = "ada"
 GENERATION = 7
@@ -141,16 +142,34 @@ class Server:
 
 
 class Stream:
-    """One device's stream on the server's side: frames in, frames out (`out`)."""
+    """One device's stream on the server's side: frames in, frames out (`out`).
 
-    def __init__(self, server: Server) -> None:
+    Attributes:
+        address: Of the node that has it.
+        is_over: A Close was its last frame.
+    """
+
+    def __init__(self, server: Server, address: str = "") -> None:
         self.server = server
-        self.is_live = False
+        self.address = address
+        self.is_live = self.is_over = False
         self.out: list[connect_pb2.ConnectResponse] = []
         self.held: dict[str, str] = {}
         server.streams.append(self)
 
+    def close(self, close: close_pb2.Close) -> None:
+        """Ends it with guidance."""
+        self.out.append(connect_pb2.ConnectResponse(close=close))
+        self.is_live, self.is_over = False, True
+
+    def gone(self) -> None:
+        """The connection has ended."""
+        if self in self.server.streams:
+            self.server.streams.remove(self)
+
     def receive(self, frame: connect_pb2.ConnectRequest) -> None:
+        if self.is_over:
+            return
         if frame.HasField("hello"):
             self._hello(frame.hello)
         for request in frame.sends:

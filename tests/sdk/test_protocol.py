@@ -9,6 +9,7 @@ import pytest
 from chinwag import events as ev
 from chinwag.chat.v1 import connect_pb2, entry_pb2, message_pb2
 from chinwag.common.v1 import close_pb2
+from chinwag.endpoints import Endpoints
 from chinwag.errors import (
     ClientClosed,
     InvalidArgument,
@@ -31,9 +32,13 @@ Reason = close_pb2.CloseReason
 class Device:
     """A protocol with its clock."""
 
-    def __init__(self, saved: Saved | None = None) -> None:
+    def __init__(self, saved: Saved | None = None, *addresses: str) -> None:
         self.clock = FakeClock()
-        self.protocol = DeviceProtocol(saved or Saved(), clock=self.clock, rng=random.Random(1))
+        rng = random.Random(1)
+        endpoints = Endpoints(addresses or [""], rng=rng, monotonic=self.clock.monotonic)
+        self.protocol = DeviceProtocol(
+            saved or Saved(), clock=self.clock, rng=rng, endpoints=endpoints
+        )
 
     def connect(self, **welcome: int) -> Output:
         self.protocol.connecting()
@@ -165,7 +170,8 @@ def test_replaced_is_for_good(device: Device) -> None:
         device.post()
 
 
-def test_guidance(device: Device) -> None:
+def test_guidance() -> None:
+    device = Device(None, "one:1", "other:1")
     device.connect()
     made = close_pb2.Close(reconnect=True, reason=Reason.CLOSE_REASON_MOVED, address="other:1")
     made.min_delay.FromSeconds(7)
@@ -177,7 +183,8 @@ def test_guidance(device: Device) -> None:
     assert 7 <= plan.delay_s <= 12
     device.connect()
     device.protocol.connection_lost(None)
-    assert device.protocol.plan.address == ""
+    assert device.protocol.plan.address == "one:1"
+    assert device.protocol.plan.delay_s == 0
 
 
 def test_an_unknown_reason_does_no_harm(device: Device) -> None:

@@ -1,4 +1,4 @@
-"""The core against a model server, with all that may go wrong on the way, in random order.
+"""The core against a model server of two nodes, with all that may go wrong, in random order.
 
 What must hold: the application sees every channel dense (within what the user may see), in order,
 each entry once; every message is stored once, in the order of the calls, and its outcome is true.

@@ -1,4 +1,8 @@
-"""A device, its application, a network that breaks, and the model server, moved by a seed."""
+"""A device, its application, a network that breaks, and the model server, moved by a seed.
+
+The server has two nodes over one store; each of them may die, drain, shed load or send the device
+to the other one at any time.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from collections import deque
 
 from chinwag import events as ev
 from chinwag.chat.v1 import connect_pb2, message_pb2
+from chinwag.common.v1 import close_pb2
+from chinwag.endpoints import Endpoints
 from chinwag.errors import ChinwagError, Unavailable
 from chinwag.outbox import Sent
 from chinwag.positions import Fetch
@@ -16,6 +22,8 @@ from tests.sdk.clock import FakeClock
 from tests.sdk.model import USER, Server, Stream
 
 CHANNELS = ["c1", "c2"]
+NODES = ["one:1", "two:1"]
+Reason = close_pb2.CloseReason
 
 # How often each thing happens; what breaks the connection is rare, so that there is one to break.
 WEIGHTS = {
@@ -34,7 +42,14 @@ WEIGHTS = {
     "application_has_room": 2,
     "break_connection": 1,
     "kill_client": 1,
+    "node_dies": 1,
+    "node_drains": 1,
+    "node_returns": 4,
+    "node_sheds": 1,
+    "node_moves_device": 1,
 }
+# Without a stream these make no sense.
+OF_STREAM = {"carry_up", "carry_down", "break_connection", "node_moves_device"}
 
 
 class World:
@@ -43,6 +58,8 @@ class World:
     Attributes:
         seen: What the application has, by channel: the ids of its entries.
         starts: Where its view of each channel began.
+        dead, draining: The nodes that are.
+        sheds: So many of the next streams are told to come back.
     """
 
     def __init__(self, seed: int) -> None:
@@ -56,15 +73,22 @@ class World:
         self.taken: list[ev.Event] = []  # not committed yet
         self.posted: list[tuple[str, str]] = []
         self.outcomes: dict[str, Sent | ChinwagError] = {}
+        self.dead: set[str] = set()
+        self.draining: set[str] = set()
+        self.sheds = 0
+        self.stream: Stream | None = None
         self.start()
 
     def start(self) -> None:
         """A process of the client begins."""
-        self.stream: Stream | None = None
+        self.stream = None
         self.up: deque[connect_pb2.ConnectRequest] = deque()
         self.down: deque[connect_pb2.ConnectResponse] = deque()
         self.fetches: deque[Fetch] = deque()
-        self.protocol = DeviceProtocol(self.store.load(), clock=self.clock, rng=self.rng)
+        endpoints = Endpoints(NODES, rng=self.rng, monotonic=self.clock.monotonic)
+        self.protocol = DeviceProtocol(
+            self.store.load(), clock=self.clock, rng=self.rng, endpoints=endpoints
+        )
 
     def run(self, steps: int) -> None:
         """So many random steps."""
@@ -72,7 +96,8 @@ class World:
         for name in self.rng.choices(names, weights, k=steps):
             if self.stream is None:
                 self.connect()
-            getattr(self, name)()
+            if self.stream is not None or name not in OF_STREAM:
+                getattr(self, name)()
 
     # --- the skin ---
 
@@ -94,13 +119,27 @@ class World:
     def connect(self) -> None:
         self.clock.now = max(self.clock.now, self.protocol.retry_at)
         self.protocol.connecting()
-        self.stream = Stream(self.server)
+        address = self.protocol.plan.address
+        if address in self.dead:
+            self.lose_connection(Unavailable("connection refused", code=14))
+            return
+        if address in self.draining:
+            error = Unavailable("going", reason="DRAINING", code=14, retry_after=1.0)
+            self.lose_connection(error)
+            return
+        self.stream = Stream(self.server, address)
+        if self.sheds:
+            self.sheds -= 1
+            close = close_pb2.Close(reason=Reason.CLOSE_REASON_OVERLOADED, reconnect=True)
+            close.min_delay.FromSeconds(2)
+            close.jitter.FromSeconds(1)
+            self.stream.close(close)
         self.protocol.connected()
         self.pump()
 
     def lose_connection(self, error: ChinwagError | None) -> None:
         if self.stream is not None:
-            self.server.streams.remove(self.stream)
+            self.stream.gone()
             self.stream = None
         self.up.clear()
         self.down.clear()
@@ -155,8 +194,42 @@ class World:
         self.taken.clear()
         self.inbox.clear()
         if self.stream is not None:
-            self.server.streams.remove(self.stream)
+            self.stream.gone()
         self.start()
+
+    def node_dies(self) -> None:
+        """Killed: what was on its way in both directions is lost."""
+        address = self.rng.choice(NODES)
+        self.dead.add(address)
+        self.draining.discard(address)
+        if self.stream is not None and self.stream.address == address:
+            self.lose_connection(self.rng.choice([None, Unavailable("broken", code=14)]))
+
+    def node_drains(self) -> None:
+        """It ends its streams with guidance, and takes no new ones."""
+        address = self.rng.choice(NODES)
+        self.draining.add(address)
+        if self.stream is not None and self.stream.address == address:
+            close = close_pb2.Close(reason=Reason.CLOSE_REASON_DRAINING, reconnect=True)
+            close.jitter.FromSeconds(5)
+            self.stream.close(close)
+
+    def node_returns(self) -> None:
+        self.dead.clear()
+        self.draining.clear()
+
+    def node_sheds(self) -> None:
+        self.sheds = self.rng.randint(1, 4)
+
+    def node_moves_device(self) -> None:
+        """To the other one, or to one that the device does not know."""
+        assert self.stream is not None
+        close = close_pb2.Close(
+            reason=Reason.CLOSE_REASON_MOVED,
+            reconnect=True,
+            address=self.rng.choice([*NODES, "elsewhere:1", ""]),
+        )
+        self.stream.close(close)
 
     def application_is_slow(self) -> None:
         """Its queue is full, and events are passed over until it has room."""
@@ -236,7 +309,8 @@ class World:
 
     def settle(self) -> None:
         """Nothing goes wrong any more: everything must come to rest."""
-        self.server.refuse = self.server.lose = 0
+        self.server.refuse = self.server.lose = self.sheds = 0
+        self.node_returns()
         self.application_has_room()
         if self.stream is not None:
             # What was lost at the very end shows when something follows, or at the next resume.

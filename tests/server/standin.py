@@ -15,6 +15,7 @@ from chinwag_server.chat.room import ChatRoom
 from chinwag_server.clock import Clock
 from chinwag_server.config import Settings
 from chinwag_server.datadir import DataDir
+from chinwag_server.mesh.bus import Bus
 from chinwag_server.rpc.auth import TokenKind
 from chinwag_server.rpc.caller import Caller, current_caller
 from chinwag_server.rpc.errors import Refusal
@@ -80,7 +81,9 @@ def make_servicer() -> Servicer:
 class StandInAccount:
     """Implements `rooms.AccountSide`."""
 
-    def __init__(self, settings: Settings, data_dir: DataDir, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, data_dir: DataDir, clock: Clock, bus: Bus | None
+    ) -> None:
         self.servicer = make_servicer()
         self.authenticator = Tokens()
         self.directory = Everybody()

@@ -6,11 +6,11 @@ from types import ModuleType
 from chinwag_server.cli import main
 
 
-def open_room(settings: object, data_dir: object, clock: object) -> object:
+def open_room(settings: object, data_dir: object, clock: object, bus: object) -> object:
     # Imported late: it imports grpc, which `chinwag serve` prepares first.
     from tests.server.standin import StandInAccount
 
-    return StandInAccount(settings, data_dir, clock)  # type: ignore[arg-type]
+    return StandInAccount(settings, data_dir, clock, bus)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

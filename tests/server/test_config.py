@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
 
+from chinwag_server.cli import main
 from chinwag_server.config import ConfigError, Loaded, Settings, load
 from chinwag_server.config.reference import render
 from chinwag_server.config.sources import add_flags, build, declared, hide, show
@@ -105,6 +107,12 @@ def test_lists_and_truths() -> None:
         (["--listen-tls-cert-file", "a.pem"], {}, "certificate and key need each other"),
         (["--listen-tls-client-ca-file", "a.pem"], {}, "needs a certificate"),
         (["--limits-frame-bytes", "5000000"], {}, "must not exceed limits.message_bytes"),
+        (["--mesh-capacity", "0"], {}, "expected a number from 0.01 to 1000"),
+        (["--mesh-lease-s", "1"], {}, "expected a whole number from 5 to 120"),
+        (["--mesh-tls-ca-file", "a"], {}, "it needs mesh.tls_cert_file, mesh.tls_key_file too"),
+        (["--mesh-advertise", "a:b"], {}, "expected HOST or HOST:PORT, got 'a:b'"),
+        (["--mesh-advertise", "http://a:1"], {}, "expected HOST or HOST:PORT"),
+        (["--mesh-advertise", "a:0"], {}, "expected HOST or HOST:PORT"),
     ],
 )
 def test_what_is_wrong_is_named(flags: list[str], env: dict[str, str], text: str) -> None:
@@ -154,3 +162,75 @@ def test_passwords_in_urls_are_not_shown() -> None:
     assert hide("postgresql://ann:pa:ss%40@db:5432/x?a=b") == "postgresql://ann:***@db:5432/x?a=b"
     assert hide("postgresql://db/x") == "postgresql://db/x"
     assert hide("nobody@home") == "nobody@home"
+
+
+# --- a mesh ---
+
+MESH = {
+    "CHINWAG_MESH_COORDINATION_URL": "etcd://e1:2379,e2:2379",
+    "CHINWAG_MESH_REDIS_URL": "redis://r1",
+    "CHINWAG_STORES_CHAT_URL": "cassandra://c1/chinwag",
+    "CHINWAG_STORES_ACCOUNTS_URL": "postgresql://p1/chinwag",
+    "CHINWAG_STORES_CLUSTER_ID": "blue",
+}
+CERTIFICATES = ["--mesh-tls-cert-file=c", "--mesh-tls-key-file=k", "--mesh-tls-ca-file=a"]
+
+
+@pytest.mark.parametrize("left_out", MESH)
+def test_a_mesh_needs_all_its_parts(left_out: str) -> None:
+    env = {name: value for name, value in MESH.items() if name != left_out}
+    with pytest.raises(ConfigError) as info:
+        loaded(env=env)
+    key = left_out.removeprefix("CHINWAG_").replace("_", ".", 1).lower()
+    assert f"a mesh also needs {key};" in str(info.value)
+
+
+def test_a_whole_mesh_and_parts_that_are_none() -> None:
+    settings = loaded(env=MESH).settings
+    assert settings.mesh.coordination_url == "etcd://e1:2379,e2:2379"
+    assert (settings.mesh.port, settings.mesh.lease_s) == (7480, 10)
+    # A node that is alone may have its accounts in PostgreSQL.
+    for name in ("CHINWAG_STORES_ACCOUNTS_URL", "CHINWAG_STORES_CLUSTER_ID"):
+        loaded(env={name: MESH[name]})
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--mesh-host", "10.0.0.1"], "so nodes need TLS between them: give mesh.tls_cert_file"),
+        (["--mesh-host", "node-1"], "so nodes need TLS"),
+        (["--mesh-host", "::", *CERTIFICATES], "name one in mesh.advertise"),
+        (["--mesh-host", "0.0.0.0", *CERTIFICATES], "name one in mesh.advertise"),
+    ],
+)
+def test_where_other_nodes_reach_it(flags: list[str], text: str) -> None:
+    with pytest.raises(ConfigError) as info:
+        loaded(*flags, env=MESH)
+    assert text in str(info.value)
+    assert str(info.value).startswith("mesh.host (from flag --mesh-host)")
+
+
+def test_other_nodes_reach_it() -> None:
+    loaded("--mesh-host", "::1", env=MESH)
+    loaded("--mesh-host", "10.0.0.1", *CERTIFICATES, env=MESH)
+    for advertise in ("node-1", "node-1:7480", "[fe80::1]:7480", "fe80::1", "[fe80::1]"):
+        loaded("--mesh-host=::", f"--mesh-advertise={advertise}", *CERTIFICATES, env=MESH)
+
+
+def test_config_hides_the_passwords_of_engines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in MESH.items():
+        scheme, separator, rest = value.partition("://")
+        shown = f"{scheme}://ann:secr%40t@{rest}" if separator else value
+        monkeypatch.setenv(name, shown)
+    assert main(["config"]) == 0
+    text = capsys.readouterr().out
+    assert "secr" not in text
+    assert "etcd://ann:***@e1:2379,e2:2379" in text
+    assert main(["config", "--json"]) == 0
+    text = capsys.readouterr().out
+    assert "secr" not in text
+    values = json.loads(text)
+    assert values["mesh.redis_url"]["value"] == "redis://ann:***@r1"
+    assert values["stores.chat_url"]["value"] == "cassandra://ann:***@c1/chinwag"

@@ -1,4 +1,5 @@
-"""Runs seeds: `python -m tests.simulation FIRST [COUNT]`; one seed alone prints its history."""
+"""Runs seeds: `python -m tests.simulation FIRST [COUNT [FLAVOUR]]`; one seed alone prints its
+history, many are run by two processes."""
 
 from __future__ import annotations
 
@@ -6,8 +7,12 @@ import hashlib
 import os
 import sys
 import time
+from contextlib import closing
 
+from tests.simulation.many import digest, in_chunks
 from tests.simulation.run import simulate
+
+TELL_EVERY_S = 10.0
 
 
 def main() -> int:
@@ -17,24 +22,43 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
     first = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    started = time.monotonic()
-    failed = 0
+    flavour = sys.argv[3] if len(sys.argv) > 3 else ""
+    return _one(first, flavour) if count == 1 else _many(first, count, flavour)
+
+
+def _one(seed: int, flavour: str) -> int:
+    with closing(simulate([seed], flavour)) as outcomes:
+        outcome = next(outcomes)
+    print("\n".join(outcome.history))
+    print(
+        f"seed {seed}, {outcome.flavour}: {outcome.violation or 'holds'}; {outcome.acks} acks, "
+        f"{outcome.entries} entries in {outcome.virtual_s:.0f} s of virtual time, "
+        f"{outcome.steps} steps; {digest([outcome])}"
+    )
+    return 1 if outcome.violation else 0
+
+
+def _many(first: int, count: int, flavour: str) -> int:
+    started = told = time.monotonic()
+    held = failed = 0
     seen = hashlib.sha256()
-    for outcome in simulate(range(first, first + count)):
-        seen.update("\n".join(outcome.history).encode())
-        if outcome.violation is not None:
-            failed += 1
-            if count == 1:
-                print("\n".join(outcome.history))
-            print(f"seed {outcome.seed}: {outcome.violation}")
-        elif count == 1:
-            print("\n".join(outcome.history))
+    for chunk, violations, seeds in in_chunks(first, count, flavour):
+        seen.update(chunk.encode())
+        for violation in violations:
+            print(violation, flush=True)
+        failed += len(violations)
+        held += seeds - len(violations)
+        took_s = time.monotonic() - started
+        if time.monotonic() - told > TELL_EVERY_S:
+            told = time.monotonic()
+            done = held + failed
             print(
-                f"seed {outcome.seed}: holds; {outcome.acks} acks, {outcome.entries} entries in "
-                f"{outcome.virtual_s:.0f} s of virtual time, {outcome.steps} steps"
+                f"{done} of {count} seeds, {failed} broke something; {done / took_s:.1f} a second",
+                file=sys.stderr,
+                flush=True,
             )
     took_s = time.monotonic() - started
-    print(f"{count - failed} of {count} seeds hold; {took_s:.1f} s; {seen.hexdigest()[:16]}")
+    print(f"{held} of {count} seeds hold; {took_s:.1f} s; {seen.hexdigest()[:16]}")
     return 1 if failed else 0
 
 

@@ -12,7 +12,7 @@ from chinwag_server.chat.ids import client_message_id_bytes
 from tests.simulation.checker import Violation
 
 if TYPE_CHECKING:
-    from tests.simulation.run import Scenario
+    from tests.simulation.scenario import Scenario
 
 
 @dataclass(slots=True)

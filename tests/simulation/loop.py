@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from itertools import count
 from typing import Any
 
@@ -22,6 +22,39 @@ EPOCH_S = 1_700_000_000.0  # what the wall clock shows when a simulation starts
 
 class Stuck(Exception):
     """A run did not end within its bound of steps or of virtual time: the text says where."""
+
+
+class _Handle:
+    """A callback that is to run: asyncio's handle, without what nobody asks of one."""
+
+    __slots__ = ("_when", "args", "callback", "context", "process")
+
+    def __init__(
+        self,
+        callback: Callable[..., object] | None,
+        args: tuple[Any, ...],
+        context: Context,
+        process: Process | None,
+        when: float = 0.0,
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.process = process
+        self._when = when
+
+    def cancel(self) -> None:
+        """It will not run."""
+        self.callback = None
+        self.args = ()
+
+    def cancelled(self) -> bool:
+        """Whether it will not run."""
+        return self.callback is None
+
+    def when(self) -> float:
+        """By the clock of its process."""
+        return self._when
 
 
 class Process:
@@ -40,7 +73,7 @@ class Process:
         self.offset_s = offset_s
         self.alive = True
         self.paused = False
-        self.parked: list[asyncio.Handle] = []
+        self.parked: list[_Handle] = []
         self._zero = now
 
     def clock(self, now: float) -> float:
@@ -62,13 +95,14 @@ current: ContextVar[Process | None] = ContextVar("current", default=None)
 class Loop(asyncio.AbstractEventLoop):
     """One run's loop. Everything in it happens in an order that the program and its seed decide."""
 
-    def __init__(self, *, max_steps: int = 5_000_000) -> None:
+    def __init__(self, *, max_steps: int = 1_000_000) -> None:
         self.now = 0.0
         self.steps = 0
         self.errors: list[dict[str, Any]] = []
         self._max_steps = max_steps
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: deque[_Handle] = deque()
+        self._timers: list[tuple[float, int, _Handle]] = []
+        self._world = Context()  # of what happens in no process
         self._order = count()
         # What a dead process held must not be collected while others run: closing a coroutine
         # would run its `finally`, and the dead would act.
@@ -116,39 +150,48 @@ class Loop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             main: asyncio.Task[Any] = self.create_task(work)
+            self._run_ready()
             while not main.done():
-                self._step(until)
+                self._go_on(until)
+                self._run_ready()
             return main.result()
         finally:
             asyncio._set_running_loop(None)
 
-    def _step(self, until: float) -> None:
-        while self._timers and (self._timers[0][0] <= self.now or self._timers[0][2].cancelled()):
-            timer = heapq.heappop(self._timers)[2]
-            if not timer.cancelled():
-                self._ready.append(timer)
-        if not self._ready:
-            if not self._timers:
-                raise Stuck(f"nothing is left to run at {self.now:.3f} s")
-            self.now = self._timers[0][0]
-            if self.now > until:
-                raise Stuck(f"not done at {until:.0f} s of virtual time")
-            return
-        handle = self._ready.popleft()
-        if handle.cancelled():
-            return
-        process = handle._context.get(current)  # type: ignore[attr-defined]
-        if process is not None:
-            if not process.alive:
-                self._kept.append(handle)
-                return
-            if process.paused:
-                process.parked.append(handle)
-                return
-        self.steps += 1
-        if self.steps > self._max_steps:
-            raise Stuck(f"more than {self._max_steps} steps at {self.now:.3f} s")
-        handle._run()
+    def _run_ready(self) -> None:
+        ready = self._ready
+        while ready:
+            handle = ready.popleft()
+            callback, process = handle.callback, handle.process
+            if callback is None:
+                continue
+            if process is not None:
+                if not process.alive:
+                    self._kept.append(handle)
+                    continue
+                if process.paused:
+                    process.parked.append(handle)
+                    continue
+            self.steps += 1
+            if self.steps > self._max_steps:
+                raise Stuck(f"more than {self._max_steps} steps at {self.now:.3f} s")
+            try:
+                handle.context.run(callback, *handle.args)
+            except Exception as error:
+                self.call_exception_handler({"message": repr(callback), "exception": error})
+
+    def _go_on(self, until: float) -> None:
+        """The time is that of the next timer; it and those of the same moment are ready."""
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
+            heapq.heappop(timers)
+        if not timers:
+            raise Stuck(f"nothing is left to run at {self.now:.3f} s")
+        self.now = max(self.now, timers[0][0])
+        if self.now > until:
+            raise Stuck(f"not done at {until:.0f} s of virtual time")
+        while timers and timers[0][0] <= self.now:
+            self._ready.append(heapq.heappop(timers)[2])
 
     # --- what asyncio asks of a loop ---
 
@@ -158,32 +201,38 @@ class Loop(asyncio.AbstractEventLoop):
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Any = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context or copy_context())
+    ) -> Any:
+        if context is None:
+            context = copy_context()
+        handle = _Handle(callback, args, context, context.get(current))
         self._ready.append(handle)
         return handle
 
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Any = None
-    ) -> asyncio.Handle:
+    ) -> Any:
         return self.call_soon(callback, *args, context=context)
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
-    ) -> asyncio.TimerHandle:
+    ) -> Any:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
-    ) -> asyncio.TimerHandle:
+    ) -> Any:
+        if context is None:
+            context = copy_context()
         process = current.get()
-        handle = asyncio.TimerHandle(when, callback, args, self, context or copy_context())
+        handle = _Handle(callback, args, context, context.get(current), when)
         due = process.world(when) if process is not None else when
         heapq.heappush(self._timers, (max(due, self.now), next(self._order), handle))
         return handle
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass  # it is passed over when its time comes
+    def happen(self, delay: float, callback: Callable[[], object]) -> None:
+        """Something happens in the world after a while, whoever lives by then."""
+        handle = _Handle(callback, (), self._world, None)
+        heapq.heappush(self._timers, (self.now + delay, next(self._order), handle))
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)

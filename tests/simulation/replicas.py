@@ -36,6 +36,7 @@ class Faults:
         lost: That it never does, or a read's answer.
         no_ack: That a write's answer is lost.
         repair: That a read writes back what it merged.
+        twice: That a write lands once more, late.
     """
 
     late: float = 0.0
@@ -43,6 +44,7 @@ class Faults:
     lost: float = 0.0
     no_ack: float = 0.0
     repair: float = 0.5
+    twice: float = 0.0
     delay_s: float = 0.002
 
 
@@ -66,8 +68,7 @@ class Cluster:
 
     def at(self, delay_s: float, act: Callable[[], None]) -> None:
         """Something happens in the world, whoever lives by then."""
-        with self.loop.inside(None):
-            self.loop.call_later(delay_s, act)
+        self.loop.happen(delay_s, act)
 
     def merged(self, table: Table, partition: Key, limit: int = 1_000_000) -> list[Row]:
         """What all replicas together hold: for the checker."""
@@ -93,13 +94,12 @@ class SimTables:
     async def write(self, writes: Sequence[Put | Delete]) -> None:
         cluster, faults, rng = self._cluster, self._cluster.faults, self._cluster.rng
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        acks = 0
+        acks: set[int] = set()
         batch = tuple(writes)
 
-        def acked() -> None:
-            nonlocal acks
-            acks += 1
-            if acks == QUORUM and not done.done():
+        def acked(place: int) -> None:
+            acks.add(place)
+            if len(acks) == QUORUM and not done.done():
                 done.set_result(None)
 
         def land(place: int) -> None:
@@ -107,7 +107,7 @@ class SimTables:
                 return
             cluster.replicas[place].apply(batch)
             if rng.random() >= faults.no_ack:
-                cluster.at(cluster.delay(), acked)
+                cluster.at(cluster.delay(), lambda: acked(place))
 
         withheld = cluster.on_write(self._name, batch)
         if self._name not in cluster.cut_off:
@@ -118,6 +118,9 @@ class SimTables:
                 late = number < withheld or draw < faults.lost + faults.late
                 delay = rng.uniform(0, faults.late_s) if late else cluster.delay()
                 cluster.at(delay, lambda place=place: land(place))  # type: ignore[misc]
+                if faults.twice and rng.random() < faults.twice:
+                    again = rng.uniform(0, faults.late_s)
+                    cluster.at(again, lambda place=place: land(place))  # type: ignore[misc]
         await self._in_time(done)
 
     async def read(

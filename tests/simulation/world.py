@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from chinwag.chat.v1 import connect_pb2
+from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.ids import direct_channel_id
 from chinwag_server.chat.room import ChatRoom, ChatSettings
 from chinwag_server.chat.sends import Sent
 from chinwag_server.chat.sequenced.store import SequencedStore
-from chinwag_server.chat.store import StoreUnavailable
+from chinwag_server.chat.store import AppendEntry, StoreUnavailable
 from chinwag_server.mesh.coordination import CoordinationUnavailable
 from chinwag_server.mesh.membership import (
     Membership,
@@ -31,9 +33,11 @@ from tests.simulation.loop import Loop, Process, SimClock
 from tests.simulation.replicas import Cluster, Faults, SimTables
 
 GENERATION = 5
-CALL_S = 2.5
+CALL_S = 1.5
+MAX_STEPS = 300_000  # ten times as many as are usual
 # Short, so that owners change often. Two clocks may differ by a fifth.
 TTL_S = 3
+TELL_S = 0.1
 MARGIN_S = 0.7
 
 
@@ -79,7 +83,8 @@ class Node:
         return self.process is not None and self.process.alive
 
     def start(self) -> None:
-        """A new process."""
+        """A new process; there must be none."""
+        assert not self.up
         self.lives += 1
         world = self.world
         rate = world.rng.uniform(0.9, 1.1)
@@ -113,18 +118,20 @@ class Node:
                 self.ownership.give_up,  # type: ignore[arg-type]
                 generation=GENERATION,
                 clock=clock,
+                max_open=world.max_open,
             )
             self.room = ChatRoom(
                 self.store,
                 Everybody(),
                 authenticate=_authenticate,
-                settings=ChatSettings(),
+                settings=ChatSettings(max_members_in_memory=world.max_open),
                 clock=clock,
                 random_bytes=world.bits,
                 is_mine=lambda channel_id: (
                     self.ownership.epoch_of(shard_of(channel_id)) is not None
                 ),
             )
+            self.room.channels.on_entry = self._committed
             world.loop.create_task(self._run())
 
     async def _run(self) -> None:
@@ -135,6 +142,28 @@ class Node:
                 return
             except CoordinationUnavailable:
                 await asyncio.sleep(0.5)
+
+    async def leave(self, grace_s: float) -> None:
+        """Hands all over and leaves the mesh."""
+        with contextlib.suppress(CoordinationUnavailable):
+            await self.membership.set_state(NodeState.DRAINING)
+        await self.ownership.stop(grace_s)
+        # What was committed last is told of.
+        await asyncio.sleep(2 * TELL_S)
+        await self.membership.stop()
+
+    def _committed(self, log: ChannelLog, entry: AppendEntry) -> None:
+        """Those who hold members' streams are told a moment later, in batches."""
+        self.room.hub.on_entry(log, entry)
+        asyncio.get_running_loop().call_later(TELL_S, self._tell, log.id, entry.id)
+
+    async def _tell_later(self, channel_id: str, head_id: int) -> None:
+        await asyncio.sleep(TELL_S)
+        self._tell(channel_id, head_id)
+
+    def _tell(self, channel_id: str, head_id: int) -> None:
+        told = self.world.told
+        told[channel_id] = max(told.get(channel_id, 0), head_id)
 
     async def _travel(self) -> None:
         world = self.world
@@ -157,7 +186,7 @@ class Node:
     async def _take_over(self, epoch: Epoch) -> None:
         while epoch.alive():
             try:
-                await self.store.take_over_touched(epoch)
+                await self.store.take_over_touched(epoch, self._tell_later)
                 return
             except StoreUnavailable:
                 await asyncio.sleep(0.5)
@@ -169,10 +198,7 @@ class Node:
     def _lost(self, epoch: Epoch) -> None:
         self._say(f"lost shard {epoch.shard}")
         self.store.forget(epoch)
-        channels = self.room.channels
-        for log in list(channels._logs.values()):
-            if shard_of(log.id) == epoch.shard:
-                channels.drop(log)
+        self.room.channels.forget(lambda channel_id: shard_of(channel_id) == epoch.shard)
 
     def _say(self, what: str) -> None:
         assert self.process is not None
@@ -243,19 +269,27 @@ class Node:
 class World:
     """Everything that one seed decides."""
 
-    def __init__(self, seed: int, *, faults: Faults, nodes: int = 3) -> None:
+    def __init__(self, seed: int, *, faults: Faults, max_open: int, nodes: int = 3) -> None:
         self.seed = seed
+        self.max_open = max_open
         self.rng = random.Random(seed)
-        self.loop = Loop()  # type: ignore[abstract]  # nothing asks for the rest
+        self.loop = Loop(max_steps=MAX_STEPS)  # type: ignore[abstract]  # nothing asks for the rest
         self.history = History()
         self.tables = Cluster(self.loop, self.rng, faults)
         self.etcd = MemoryCluster(SimClock(self.loop, self.loop.process("etcd")))
         self.etcd_down = False
+        self.told: dict[str, int] = {}  # the head that members have heard of, by channel
         self.nodes = [Node(self, f"node{number}") for number in range(1, nodes + 1)]
 
     def bits(self, count: int) -> bytes:
         """The seed's random bytes."""
         return self.rng.randbytes(count)
+
+    def raise_epochs(self) -> None:
+        """What is to be done after etcd was restored: new epochs are above all that are stored."""
+        above = max((epoch for epoch, _ in self.tables.epochs.values()), default=0)
+        while self.etcd.snapshot("").revision <= above:
+            self.etcd.write("/raised", b"", 0)
 
     async def call(self, node: Node, method: str, *args: Any) -> Any:
         """Asks a node over the network. It may wait for ever there, and the answer may be lost.

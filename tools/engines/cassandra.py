@@ -34,6 +34,7 @@ USER, PASSWORD = "cassandra", "cassandra"  # what Cassandra makes by itself when
 # On a busy machine; a quiet one takes 5 s for one node and 20 s for three.
 READY_S = 120.0
 POLL_S = 0.2
+HEAP_MIB = 512
 
 _YAML = """\
 cluster_name: chinwag-test
@@ -83,13 +84,14 @@ class Node(Child):
         address: Its IP address; all nodes of a cluster listen on the same ports.
     """
 
-    def __init__(self, folder: Path, address: str, port: int) -> None:
+    def __init__(self, folder: Path, address: str, port: int, heap_mib: int) -> None:
         self.address = address
         self.port = port
         jars = _jars()
         command = [
             str(_java()),
             f"@{FILES / 'jvm17.args'}",
+            f"-Xmx{heap_mib}M",
             f"-javaagent:{jars / 'jamm-0.4.0.jar'}",
             f"-Dcassandra.config={(folder / 'cassandra.yaml').as_uri()}",
             f"-Dcassandra.storagedir={folder}",
@@ -120,13 +122,20 @@ class Cassandra:
         nodes: 1 or 3.
         passwords: Whether clients have to log in, as `USER` with `PASSWORD`.
         tls: Whether clients have to speak TLS; `ca` is then what they trust.
+        heap_mib: Of each node, at most. A page of 80 MB was too much for 256.
 
     Attributes:
         port: For clients, on each node.
     """
 
     def __init__(
-        self, folder: Path, *, nodes: int = 1, passwords: bool = False, tls: bool = False
+        self,
+        folder: Path,
+        *,
+        nodes: int = 1,
+        passwords: bool = False,
+        tls: bool = False,
+        heap_mib: int = HEAP_MIB,
     ) -> None:
         assert nodes in (1, 3), "tokens are chosen for one node or three"
         self._passwords = passwords
@@ -152,7 +161,7 @@ class Cassandra:
             if certificates:
                 text += _TLS.format(keystore=certificates.keystore, password=certificates.password)
             (home / "cassandra.yaml").write_text(text)
-            self.nodes.append(Node(home, address, self.port))
+            self.nodes.append(Node(home, address, self.port, heap_mib))
 
     def url(self, keyspace: str) -> str:
         """Where a chinwag node finds it, as its settings have it."""

@@ -14,6 +14,7 @@ from grpc import aio
 from chinwag import ids
 from chinwag.account.v1 import account_service_pb2 as pb
 from chinwag.account.v1 import account_service_pb2_grpc, user_pb2
+from chinwag.addresses import Addresses
 from chinwag.calls import ApiKey, Calls
 from chinwag.chat.v1 import (
     channel_pb2,
@@ -23,8 +24,10 @@ from chinwag.chat.v1 import (
     entry_pb2,
     message_pb2,
 )
+from chinwag.endpoints import Endpoints
 from chinwag.errors import ChinwagError, from_rpc_error, from_status
-from chinwag.transport import Security, Tls, open_channel
+from chinwag.routes import open_routes
+from chinwag.transport import Security, Tls
 
 UPSERTS = 100
 
@@ -70,7 +73,7 @@ class Backend:
     """A team's backend. Use it in an `async with`; every method may raise `ChinwagError`.
 
     Args:
-        address: "host:port".
+        address: "host:port" of any node, or several: see `connect`.
         api_key: The key's secret; each method needs a scope of it.
         tls, insecure: See `connect`.
         channel: A channel to use instead of opening one.
@@ -78,7 +81,7 @@ class Backend:
 
     def __init__(
         self,
-        address: str,
+        address: Addresses,
         api_key: str,
         *,
         tls: Tls = None,
@@ -86,9 +89,11 @@ class Backend:
         channel: aio.Channel | None = None,
     ) -> None:
         self._own = channel is None
-        self._channel = (
-            open_channel(address, Security(tls, insecure)) if channel is None else channel
-        )
+        self._endpoints: Endpoints | None = None
+        if channel is None:
+            channel = routes = open_routes(address, Security(tls, insecure))
+            self._endpoints = routes.endpoints
+        self._channel = channel
         self._calls = Calls(ApiKey(api_key))
         self._ids = ids.MessageIds()
         self.chat = chat_service_pb2_grpc.ChatServiceStub(self._channel)
@@ -253,25 +258,29 @@ class Backend:
         Raises:
             InvalidArgument: CURSOR_EXPIRED: start from the beginning.
         """
-        backoff = self._calls.backoff()
+        backoff, endpoints = self._calls.backoff(), self._endpoints
         while True:
             request = chat_service_pb2.StreamEventsRequest(
                 cursor=cursor, from_now=from_now and not cursor, channel_ids=channel_ids
             )
-            call = self.chat.StreamEvents(request, metadata=await self._calls.metadata())
+            metadata = await self._calls.metadata()
+            address = endpoints.current if endpoints is not None else ""
+            call = self.chat.StreamEvents(request, metadata=metadata)
             failure: ChinwagError | None = None
             try:
                 async for batch in call:
                     backoff.reset()
+                    if endpoints is not None:
+                        endpoints.works(address)
                     cursor = batch.cursor
                     yield FeedBatch(batch.entries, batch.cursor)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             finally:
                 call.cancel()
-            wait = backoff.next()
-            if failure is not None:
-                if not failure.is_temporary:
-                    raise failure
-                wait = max(wait, failure.retry_after or 0.0)
-            await self._calls.sleep(wait)
+            if failure is not None and not failure.is_temporary:
+                raise failure
+            if endpoints is not None and endpoints.ended(address, failure):
+                continue
+            wait = (failure.retry_after if failure is not None else None) or 0.0
+            await self._calls.sleep(max(backoff.next(), wait))

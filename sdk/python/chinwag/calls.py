@@ -15,6 +15,7 @@ from grpc import aio
 
 from chinwag.backoff import Backoff
 from chinwag.errors import ChinwagError, Unauthenticated, Unavailable, from_rpc_error
+from chinwag.failover import has_changed_nothing, is_repeatable
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -62,11 +63,13 @@ def with_request_id(request: Request) -> Request:
     return request
 
 
-def is_worth_a_retry(error: ChinwagError, left_s: float) -> bool:
+def is_worth_a_retry(error: ChinwagError, request: Message, left_s: float) -> bool:
     """Whether the same call should be made again within the time that is left."""
     if error.retry_after is not None and error.retry_after > left_s:
         return False
-    return isinstance(error, Unavailable) or error.is_temporary
+    if not (isinstance(error, Unavailable) or error.is_temporary):
+        return False
+    return is_repeatable(request) or has_changed_nothing(error)
 
 
 class Calls:
@@ -144,7 +147,7 @@ class Calls:
                 continue
             left = end - self._monotonic()
             wait = max(backoff.next(), error.retry_after or 0.0)
-            if wait >= left or not is_worth_a_retry(error, left):
+            if wait >= left or not is_worth_a_retry(error, request, left):
                 raise error
             await self.sleep(wait)
 

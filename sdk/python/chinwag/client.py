@@ -12,6 +12,7 @@ from grpc import aio
 
 from chinwag import events as ev
 from chinwag.account_calls import Account
+from chinwag.addresses import Addresses, parse_addresses
 from chinwag.calls import Calls
 from chinwag.channel import Channel, PendingSend
 from chinwag.chat.v1 import (
@@ -22,6 +23,7 @@ from chinwag.chat.v1 import (
     message_pb2,
 )
 from chinwag.clock import Clock, SystemClock
+from chinwag.endpoints import Endpoints
 from chinwag.errors import ChinwagError, ClientClosed, Unavailable
 from chinwag.inbox import Inbox
 from chinwag.link import Link
@@ -29,13 +31,15 @@ from chinwag.outbox import Outcome
 from chinwag.presence.v1 import presence_pb2
 from chinwag.protocol import DeviceProtocol
 from chinwag.reading import Reading
+from chinwag.redirect import AllowAddress, may_follow
+from chinwag.routes import Routes
 from chinwag.session import Session, SessionCredential
 from chinwag.store import ClientStore, MemoryStore
-from chinwag.transport import Security, Tls, open_channel
+from chinwag.transport import Security, Tls
 
 
 def connect(
-    address: str = "",
+    address: Addresses = "",
     session: Session | None = None,
     *,
     store: ClientStore | None = None,
@@ -48,11 +52,13 @@ def connect(
     delivered_marks: bool = False,
     wait_s: float | None = 10.0,
     drain_s: float = 5.0,
+    allow_address: AllowAddress | None = None,
 ) -> Client:
     """A client of one device; use it in an `async with`.
 
     Args:
-        address: "host:port"; empty: the session's.
+        address: "host:port" of any node, or several with commas or as a list: one at random is
+            used, and another one when it fails. Empty: the session's.
         session: From `sign_up`, `log_in`, `Session.load` or `Session.of`.
         store: What the device keeps over restarts; None: nothing, in memory.
         tls: True: TLS; a path: with the authorities in that file; None: TLS but for loopback.
@@ -68,10 +74,12 @@ def connect(
         wait_s: `async with` waits so long for the server's welcome, and fails if none comes; None:
             it does not wait, and the client connects when it can.
         drain_s: At its end, `async with` waits so long for messages that are still on their way.
+        allow_address: A node may send a client to another one. Of addresses that are not among
+            `address` it is asked whether to go there, with the session's token; None: never.
 
     Raises:
         InsecureAddress: See `insecure`.
-        ValueError: No session or no address is given.
+        ValueError: No session or no good address is given.
     """
     if session is None:
         raise ValueError("connect needs a session: see chinwag.log_in and chinwag.Session.load")
@@ -79,9 +87,11 @@ def connect(
     if not address:
         raise ValueError("connect needs an address, such as localhost:7400")
     security = Security(tls, insecure)
-    security.credentials(address)
+    addresses = parse_addresses(address)
+    for each in addresses:
+        security.credentials(each)
     return Client(
-        address,
+        addresses,
         session,
         store=store if store is not None else MemoryStore(),
         security=security,
@@ -92,6 +102,7 @@ def connect(
         delivered_marks=delivered_marks,
         wait_s=wait_s,
         drain_s=drain_s,
+        allow_address=allow_address,
     )
 
 
@@ -112,7 +123,7 @@ class Client:
 
     def __init__(
         self,
-        address: str,
+        addresses: Sequence[str],
         session: Session,
         *,
         store: ClientStore,
@@ -124,18 +135,21 @@ class Client:
         delivered_marks: bool,
         wait_s: float | None,
         drain_s: float,
+        allow_address: AllowAddress | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.session = session
         self.store = store
-        self._address = address
         self._security = security
-        self._own_channel = channel is None
         self._given_channel = channel
         self._delivered_marks = delivered_marks
         self._wait_s, self._drain_s = wait_s, drain_s
         self._clock = clock or SystemClock()
+        rng = rng or random.Random()
+        if channel is not None:
+            addresses = addresses[:1]  # all of them are reached by this one channel
+        self._endpoints = Endpoints(addresses, rng=rng, monotonic=self._clock.monotonic)
         saved = store.load()
         if cursors is not None:
             # The stamp stands for the store's cursors, not for these.
@@ -143,9 +157,11 @@ class Client:
         self._protocol = DeviceProtocol(
             saved,
             clock=self._clock,
-            rng=rng or random.Random(),
+            rng=rng,
             subscriptions=subscriptions,
             catch_up_limit=catch_up_limit,
+            endpoints=self._endpoints,
+            may_follow=may_follow(addresses, security, allow_address),
         )
         self._inbox = Inbox(self._on_room)
         self._link: Link | None = None
@@ -183,8 +199,11 @@ class Client:
             ChinwagError: It refused this client for good.
         """
         assert self._link is None, "a client starts once"
-        channel = self._given_channel or open_channel(self._address, self._security)
-        self._channel = channel
+        routes: Routes | None = None
+        channel = self._given_channel
+        if channel is None:
+            channel = routes = Routes(self._endpoints, self._security)
+        self._routes = routes
         credential = SessionCredential(self.session, channel)
         self.call = Calls(credential)
         self.chat = chat_service_pb2_grpc.ChatServiceStub(channel)
@@ -196,7 +215,8 @@ class Client:
             credential,
             self._clock,
             self._inbox,
-            open_other=self._open_other if self._own_channel else None,
+            to=routes.to if routes is not None else lambda _address: channel,
+            leave=routes.leave if routes is not None else lambda _address: None,
             on_events=self._on_events,
             on_outcomes=self._on_outcomes,
             on_end=self._on_end,
@@ -209,7 +229,7 @@ class Client:
             plan = self._protocol.plan
             await self.close()
             raise Unavailable(
-                f"{self._address} did not answer within {self._wait_s:g} s"
+                f"{', '.join(self._endpoints.addresses)} did not answer within {self._wait_s:g} s"
                 + (f": {plan.error}" if plan.error is not None else ""),
                 code=14,
             ) from plan.error
@@ -221,8 +241,8 @@ class Client:
         """Ends the client. Messages that are not sent stay in the store."""
         if self._link is not None:
             await self._link.close()
-            if self._own_channel:
-                await self._channel.close()
+            if self._routes is not None:
+                await self._routes.close()
             self._link = None
         self._reading.flush()
 
@@ -352,9 +372,6 @@ class Client:
     def _on_room(self) -> None:
         if self._link is not None:
             self._link.room()
-
-    def _open_other(self, address: str) -> aio.Channel:
-        return open_channel(address, self._security)
 
     def _soon(self) -> None:
         if self._link is not None:

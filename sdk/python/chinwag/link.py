@@ -34,8 +34,9 @@ class Link:
     """The skin of one device's streams.
 
     Args:
-        channel: The gRPC channel.
-        open_other: Opens a channel to an address that the server names; None: it is not followed.
+        channel: For calls beside the stream.
+        to: Gives the channel for a stream to the address of a plan.
+        leave: Told when a stream to an address has ended.
         on_events: Gets each frame's events with its size in bytes.
         on_outcomes: Gets what became of sends.
         on_end: Called once, when the protocol has closed for good.
@@ -50,19 +51,20 @@ class Link:
         clock: Clock,
         inbox: Inbox,
         *,
-        open_other: Callable[[str], aio.Channel] | None,
+        to: Callable[[str], aio.Channel],
+        leave: Callable[[str], None],
         on_events: Callable[[Sequence[Event], int], None],
         on_outcomes: Callable[[Sequence[Outcome]], None],
         on_end: Callable[[], None],
     ) -> None:
         self._protocol = protocol
-        self._channel = channel
         self._stub = chat_service_pb2_grpc.ChatServiceStub(channel)
         self._calls = calls
         self._credential = credential
         self._clock = clock
         self._inbox = inbox
-        self._open_other = open_other
+        self._to = to
+        self._leave = leave
         self._on_events = on_events
         self._on_outcomes = on_outcomes
         self._on_end = on_end
@@ -169,8 +171,10 @@ class Link:
                     await asyncio.sleep(delay)
                 protocol.connecting()
                 self._pump()
+                address = protocol.plan.address
                 error = await self._stream()
                 protocol.connection_lost(error)
+                self._leave(address)
                 self._pump()
         except Exception as error:
             log.exception("the client failed")
@@ -193,15 +197,12 @@ class Link:
     async def _stream(self) -> ChinwagError | None:
         """One stream from its opening to its end; the status with which it ended."""
         plan = self._protocol.plan
-        stub, other = self._stub, None
         try:
             if plan.new_token:
                 await self._credential.rejected(self._token)
             self._token = await self._credential.token()
             metadata = (("authorization", f"Bearer {self._token}"),)
-            if plan.address and self._open_other is not None:
-                other = self._open_other(plan.address)
-                stub = chat_service_pb2_grpc.ChatServiceStub(other)
+            stub = chat_service_pb2_grpc.ChatServiceStub(self._to(plan.address))
             self._call = stub.Connect(metadata=metadata)
             self._writer = None  # one of the last stream may still be on its way out
             self._protocol.connected()
@@ -221,8 +222,6 @@ class Link:
                 self._call.cancel()
                 self._call = None
             self._frames.clear()
-            if other is not None:
-                await other.close()
         return None
 
     async def _read(self, call: aio.StreamStreamCall[Any, Any]) -> None:

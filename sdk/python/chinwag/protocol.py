@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from google.protobuf import timestamp_pb2
@@ -21,6 +22,7 @@ from chinwag.backoff import Backoff
 from chinwag.chat.v1 import chat_service_pb2, connect_pb2, message_pb2
 from chinwag.clock import Clock
 from chinwag.control import Control
+from chinwag.endpoints import Endpoints
 from chinwag.errors import ChinwagError, ClientClosed, InvalidArgument, Unavailable, from_status
 from chinwag.events import Connection, Cursor
 from chinwag.ids import MessageIds
@@ -58,6 +60,8 @@ class DeviceProtocol:
         subscriptions: What the streams carry beside events and results; None: receipts, typing and
             the account's events.
         catch_up_limit: See `Hello.catch_up_limit`.
+        endpoints: Where to connect; None: a skin that has one way anyway.
+        may_follow: Whether to go to an address that the server names; None: to one of `endpoints`.
 
     Attributes:
         connection: The state.
@@ -77,9 +81,14 @@ class DeviceProtocol:
         rng: random.Random,
         subscriptions: connect_pb2.Subscriptions | None = None,
         catch_up_limit: int = 0,
+        endpoints: Endpoints | None = None,
+        may_follow: Callable[[str], bool] | None = None,
     ) -> None:
+        if endpoints is None:
+            endpoints = Endpoints([""], rng=rng, monotonic=clock.monotonic)
+        self._reconnect = Reconnect(rng, endpoints, may_follow)
         self.connection = Connection.WAITING
-        self.plan = Plan(0.0)
+        self.plan = self._reconnect.first()
         self.retry_at = clock.monotonic()
         self.error: ChinwagError | None = None
         self.drop = self.token_wanted = self.shedding = False
@@ -89,7 +98,6 @@ class DeviceProtocol:
         self.positions = Positions(saved.cursors)
         self._clock = clock
         self._ids = MessageIds(rng)
-        self._reconnect = Reconnect(rng)
         self._send_backoff = Backoff(rng, base_s=0.2, cap_s=10.0)
         self._liveness = Liveness(self.retry_at)
         self._control = Control(subscriptions, catch_up_limit)
@@ -165,7 +173,7 @@ class DeviceProtocol:
         self.positions.connection_lost()
         self._output.fetches.clear()
         if self._resume_now:
-            decided: Plan | ChinwagError = Plan(0.0)
+            decided: Plan | ChinwagError = self._reconnect.resumed()
         elif self._guidance is not None:
             decided = self._guidance
         else:

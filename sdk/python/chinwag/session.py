@@ -17,9 +17,11 @@ from grpc import aio
 
 from chinwag.account.v1 import account_service_pb2 as pb
 from chinwag.account.v1 import account_service_pb2_grpc, user_pb2
+from chinwag.addresses import Addresses, parse_addresses
 from chinwag.calls import Calls
 from chinwag.errors import Unauthenticated
-from chinwag.transport import Security, Tls, open_channel
+from chinwag.routes import open_routes
+from chinwag.transport import Security, Tls
 
 try:
     import fcntl
@@ -40,6 +42,7 @@ class Session:
     """One login of one program: a device of its own. Do not use one in two programs at once.
 
     Attributes:
+        address: Where it was opened: "host:port", or several with commas.
         access_expire_time_s, refresh_expire_time_s: Seconds since 1970; 0: not known.
         path: The file that new tokens are written to; None: none.
         source: Gives new tokens where there is no refresh token, such as a call to the team's
@@ -248,9 +251,13 @@ def device_info(
 
 
 async def _anonymous(
-    address: str, security: Security, channel: aio.Channel | None, method: str, request: Any
+    addresses: Addresses,
+    security: Security,
+    channel: aio.Channel | None,
+    method: str,
+    request: Any,
 ) -> Any:
-    opened = open_channel(address, security) if channel is None else channel
+    opened = open_routes(addresses, security) if channel is None else channel
     try:
         stub = account_service_pb2_grpc.AccountServiceStub(opened)
         return await Calls(None)(getattr(stub, method), request)
@@ -259,8 +266,12 @@ async def _anonymous(
             await opened.close()
 
 
+def _kept(addresses: Addresses) -> str:
+    return ",".join(parse_addresses(addresses)) if addresses else ""
+
+
 async def sign_up(
-    address: str,
+    address: Addresses,
     username: str,
     password: str,
     *,
@@ -274,7 +285,7 @@ async def sign_up(
     """Makes an account and logs this program in.
 
     Args:
-        address: "host:port".
+        address: "host:port", or several: see `connect`. The session keeps them.
         username: 3 to 32 of a-z, 0-9, "_", "." and "-".
         password: 8 to 256 characters.
         device_name: For the user to know this login by.
@@ -294,11 +305,11 @@ async def sign_up(
         device=device_info(device_name, platform),
     )
     answer = await _anonymous(address, Security(tls, insecure), channel, "SignUp", request)
-    return Session.of(answer.tokens, username=username, address=address)
+    return Session.of(answer.tokens, username=username, address=_kept(address))
 
 
 async def log_in(
-    address: str,
+    address: Addresses,
     username: str,
     password: str,
     *,
@@ -319,4 +330,4 @@ async def log_in(
         username=username, password=password, device=device_info(device_name, platform)
     )
     answer = await _anonymous(address, Security(tls, insecure), channel, "LogIn", request)
-    return Session.of(answer.tokens, username=username, address=address)
+    return Session.of(answer.tokens, username=username, address=_kept(address))

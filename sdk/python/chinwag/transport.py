@@ -14,7 +14,8 @@ from chinwag.errors import InsecureAddress
 # Measured (docs: client habits): a bandwidth probe is a PING for every burst of DATA and doubles
 # what a delivery costs the server; keepalive alone took over 60 s to notice a frozen peer until
 # the ping timeout was set too.
-OPTIONS: tuple[tuple[str, int], ...] = (
+Options = tuple[tuple[str, int], ...]
+OPTIONS: Options = (
     ("grpc.http2.bdp_probe", 0),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -25,7 +26,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", 8 << 20),
     # Attempts are paced by the SDK (`backoff`); grpc's own waits come on top of that.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In spite of its name, how long one attempt to connect may take, TLS and all (measured). In
+    # a storm of reconnects a busy node needs its time; one that says nothing costs so much.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # A connection of its own, not one that all channels of the process share.
     ("grpc.use_local_subchannel_pool", 1),
@@ -86,20 +89,22 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def open_channel(address: str, security: Security) -> aio.Channel:
+def open_channel(address: str, security: Security, options: Options = ()) -> aio.Channel:
     """A grpc.aio channel with a connection of its own; connects when it is first used.
 
     Args:
-        address: "host:port".
+        address: "host:port". `routes` has a channel over several.
         security: TLS or not.
+        options: Of gRPC; they win over `OPTIONS`.
 
     Raises:
         InsecureAddress: See `Security.credentials`.
     """
     credentials = security.credentials(address)
+    merged = tuple({**dict(OPTIONS), **dict(options)}.items())
     if credentials is None:
-        return aio.insecure_channel(address, options=OPTIONS)
-    return aio.secure_channel(address, credentials, options=OPTIONS)
+        return aio.insecure_channel(address, options=merged)
+    return aio.secure_channel(address, credentials, options=merged)
 
 
 def open_blocking_channel(address: str, security: Security) -> grpc.Channel:

@@ -62,7 +62,7 @@ class AccountAuthenticator:
         self._on_active = on_active
         self._known: Cache[str, _Known] = Cache(size)
         self._standing: Cache[str, int] = Cache(size)
-        self._epochs = epochs or Epochs(size)
+        self._epochs = Epochs(size) if epochs is None else epochs
 
     def __repr__(self) -> str:
         return f"AccountAuthenticator({len(self._known)} tokens known)"
@@ -90,7 +90,7 @@ class AccountAuthenticator:
         await self._tokens.find_key(token)
         claims = self._tokens.verify(token)
         epoch = self._epochs.of(claims.user_id)
-        # Before the session: a version that is older than what is remembered hides no change.
+        # Before the session: a version older than what is remembered hides no change.
         user = await self._store.user(claims.user_id)
         session = await self._store.session(claims.user_id, claims.device_id)
         if session is None or not session.live(now_us) or user is None or user.deleted:

@@ -13,6 +13,7 @@ from chinwag_server.account.apikeys import check_scopes
 from chinwag_server.account.records import ApiKeyRecord
 from chinwag_server.account.sqlite import rows
 from chinwag_server.account.sqlite.schema import FILE_NAME, migrate, open_writer
+from chinwag_server.account.store import AccountStore
 
 
 def create_api_key(
@@ -31,8 +32,33 @@ def create_api_key(
         Refusal: INVALID_FIELD, for a scope that there is not.
         sqlite3.Error, OSError: It cannot be written.
     """
-    check_scopes(scopes)
+    record, secret = _new_key(name, scopes, expire_time_us)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / FILE_NAME
+    with closing(open_writer(path)) as connection:
+        path.chmod(0o600)
+        migrate(connection, path)
+        rows.put_api_key(connection, record)
+    return record.key_id, secret
+
+
+async def create_shared_api_key(
+    store: AccountStore, name: str, scopes: Sequence[str], expire_time_us: int = 0
+) -> tuple[str, str]:
+    """The same in an open store, which nodes share.
+
+    Raises:
+        StoreUnavailable: It cannot be written now.
+        Refusal: INVALID_FIELD, for a scope that there is not.
+    """
+    record, secret = _new_key(name, scopes, expire_time_us)
+    await store.put_api_key(record)
+    return record.key_id, secret
+
+
+def _new_key(name: str, scopes: Sequence[str], expire_time_us: int) -> tuple[ApiKeyRecord, str]:
+    """What is stored of a key, and its secret."""
+    check_scopes(scopes)
     key_id, secret = ids.new_api_key(secrets.token_bytes)
     record = ApiKeyRecord(
         key_id,
@@ -42,9 +68,4 @@ def create_api_key(
         time.time_ns() // 1000,
         expire_time_us,
     )
-    path = directory / FILE_NAME
-    with closing(open_writer(path)) as connection:
-        path.chmod(0o600)
-        migrate(connection, path)
-        rows.put_api_key(connection, record)
-    return key_id, secret
+    return record, secret

@@ -52,7 +52,7 @@ class AccountDirectory:
         self._store = store
         self._audiences = audiences
         self._clock = clock
-        self._epochs = epochs or Epochs(size)
+        self._epochs = Epochs(size) if epochs is None else epochs
         self._live: Cache[str, int] = Cache(size)
         self._answers: Cache[tuple[Right, str, str], _Answer] = Cache(size)
 
@@ -106,7 +106,7 @@ class AccountDirectory:
         self, right: Right, asker_id: str, user_id: str, epochs: dict[str, int]
     ) -> tuple[bool, int]:
         now_us = self._clock.time_us()
-        # Before blocks and friends: a version that is older than what is remembered hides no change.
+        # Before blocks and friends: a version older than what is remembered hides no change.
         users = await self._store.users({asker_id, user_id} - {""})
         for found_id, epoch in epochs.items():
             record = users.get(found_id)

@@ -8,8 +8,8 @@ from chinwag.account.v1 import account_service_pb2 as pb
 from chinwag_server.account.authenticator import check_ban
 from chinwag_server.account.records import SessionRecord
 from chinwag_server.account.sessions import MAX_ADDRESS, EndReason, Sessions, SessionSettings
+from chinwag_server.account.signing_keys import SECOND_US
 from chinwag_server.account.tokens import (
-    SECOND_US,
     RefreshTokens,
     session_revoked,
     token_expired,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -29,9 +30,11 @@ from chinwag_server.account.refreshing import Refreshing
 from chinwag_server.account.requests import Requests
 from chinwag_server.account.servicer import AccountServicer
 from chinwag_server.account.sessions import Sessions, SessionSettings
+from chinwag_server.account.sharing import Sharing
+from chinwag_server.account.signing_keys import SigningKeys
 from chinwag_server.account.sqlite import SqliteAccountStore
 from chinwag_server.account.store import AccountStore
-from chinwag_server.account.tokens import AccessTokens, RefreshTokens, SigningKeys
+from chinwag_server.account.tokens import AccessTokens, RefreshTokens
 from chinwag_server.account.users import Users
 from chinwag_server.account.watch import Watchers
 from chinwag_server.account.watch_stream import WatchLimits
@@ -41,6 +44,7 @@ from chinwag_server.clock import Clock
 from chinwag_server.config import Settings
 from chinwag_server.config.settings import DAY_S
 from chinwag_server.datadir import DataDir
+from chinwag_server.mesh.bus import Bus
 from chinwag_server.observe.logs import describe
 from chinwag_server.rpc.auth import TokenKind
 from chinwag_server.rpc.caller import Caller
@@ -56,9 +60,18 @@ EXPIRE_EVERY_S = 600.0
 EXPIRE_ROWS = 1000
 
 
-def open_room(settings: Settings, data_dir: DataDir, clock: Clock) -> AccountRoom:
-    """The account room over the store that the settings name, before `start`."""
-    return AccountRoom(_store(settings, data_dir), settings, clock)
+def open_room(
+    settings: Settings, data_dir: DataDir, clock: Clock, bus: Bus | None = None
+) -> AccountRoom:
+    """The account room over the store that the settings name, before `start`.
+
+    Args:
+        bus: To the other nodes; open before `start`, and closed after `stop`.
+    """
+    # Others may use a PostgreSQL store also where there is no bus to hear of it.
+    is_shared = bus is not None or bool(settings.stores.accounts_url)
+    sharing = Sharing(clock, bus) if is_shared else None
+    return AccountRoom(_store(settings, data_dir), settings, clock, sharing=sharing)
 
 
 def _store(settings: Settings, data_dir: DataDir) -> AccountStore:
@@ -84,6 +97,7 @@ class AccountRoom:
 
     Args:
         store: Opened by `start`, closed by `stop`.
+        sharing: With other nodes that use the store; None: there are none.
     """
 
     def __init__(
@@ -92,6 +106,8 @@ class AccountRoom:
         settings: Settings,
         clock: Clock,
         random_bytes: RandomBytes = secrets.token_bytes,
+        *,
+        sharing: Sharing | None = None,
     ) -> None:
         account, limits = settings.account, settings.limits
         self.store = store
@@ -103,7 +119,9 @@ class AccountRoom:
         self.names = Names(store, clock)
         self.requests = Requests(store, clock)
         self.audiences = Audiences(store)
-        self.directory = AccountDirectory(store, self.audiences, clock)
+        self._sharing = sharing
+        self._epochs = sharing.epochs if sharing else None
+        self.directory = AccountDirectory(store, self.audiences, clock, epochs=self._epochs)
         self.keys = SigningKeys(store, clock, random_bytes, life_s=account.signing_key_days * DAY_S)
         self.access = AccessTokens(self.keys, clock, issuer=account.issuer)
         self.api_keys = ApiKeys(store, clock, random_bytes, max_keys=limits.api_keys)
@@ -153,6 +171,7 @@ class AccountRoom:
             self._clock,
             on_active=activity.active,
             size=account.verified_tokens,
+            epochs=self._epochs,
         )
         throttle = Throttle(
             self._clock,
@@ -198,6 +217,8 @@ class AccountRoom:
         users.on_event.append(self.watchers.wake)
         self.sessions.on_end.append(self.watches.close_sessions)
         self.api_keys.on_revoke.append(self.watches.close_key)
+        if self._sharing is not None:
+            await self._sharing.join(users, self.sessions, self.api_keys, self.keys, self.watchers)
 
     def _watch_streams(self) -> WatchStreams:
         limits, deadlines = self._settings.limits, self._settings.deadlines
@@ -240,16 +261,22 @@ class AccountRoom:
             await chat.forget_user(user_id, redact=self._settings.account.deletion_redacts)
 
         self.deletion.elsewhere.append(forget)
-        self._background = [
-            asyncio.ensure_future(self._every(REPAIR_EVERY_S, self.repair)),
-            asyncio.ensure_future(self._every(KEYS_EVERY_S, self.keys.refresh)),
-            asyncio.ensure_future(self._every(EXPIRE_EVERY_S, self.expire)),
+        sharing = self._sharing
+        work = [
+            self._every(REPAIR_EVERY_S, self.repair),
+            self._every(KEYS_EVERY_S, self.keys.refresh, sharing.keys_wanted if sharing else None),
+            self._every(EXPIRE_EVERY_S, self.expire),
         ]
+        if sharing is not None:
+            work.append(sharing.run(self.watches.callers, chat.connected))
+        self._background = [asyncio.ensure_future(each) for each in work]
 
     def drain(self) -> None:
         self.watches.drain()
 
     async def stop(self) -> None:
+        if self._sharing is not None:
+            self._sharing.stop()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -293,10 +320,16 @@ class AccountRoom:
             await asyncio.sleep(0.1)
 
     @staticmethod
-    async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(
+        period_s: float, work: Callable[[], Awaitable[None]], wanted: asyncio.Event | None = None
+    ) -> None:
+        """Works for ever, every so often and as soon as it is `wanted`."""
+        wanted = wanted or asyncio.Event()
         while True:
+            wanted.clear()
             try:
                 await work()
             except Exception as error:
                 log.warning("%s failed: %s", work.__qualname__, describe(error))
-            await asyncio.sleep(period_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wanted.wait(), period_s)

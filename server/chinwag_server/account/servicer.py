@@ -25,8 +25,8 @@ from chinwag_server.account.people import People
 from chinwag_server.account.refreshing import Refreshing
 from chinwag_server.account.requests import Place, Remember, Requests, key_place, place_of
 from chinwag_server.account.sessions import Sessions
+from chinwag_server.account.signing_keys import SigningKeys
 from chinwag_server.account.store import AccountStore, StoreUnavailable
-from chinwag_server.account.tokens import SigningKeys
 from chinwag_server.account.watch_stream import Write
 from chinwag_server.account.watch_streams import WatchStreams
 from chinwag_server.rpc.caller import Caller, current_caller
@@ -122,13 +122,14 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     ) -> Answer:
         return await self._filled(await self._requests.once(place, request, answer, run))
 
-    async def _filled(self, answer: Answer, *, may_be_old: bool = False) -> Answer:
+    async def _filled(self, answer: Answer) -> Answer:
         # Answers name users by their ids: they are shown as they are now, also in a repeat.
-        await events.fill(self._store, answer, may_be_old=may_be_old)
+        await events.fill(self._store, answer)
         return answer
 
     async def _listed(self, answer: Answer) -> Answer:
-        return await self._filled(answer, may_be_old=True)
+        await events.fill(self._store, answer, may_be_old=True)
+        return answer
 
     # --- logging in and out ---
 

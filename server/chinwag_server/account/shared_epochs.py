@@ -69,9 +69,9 @@ class SharedEpochs(Epochs):
 
     # --- for the audit ---
 
-    def take_used(self) -> list[tuple[str, int]]:
-        """(subject, epoch) of those that were asked for since the last call. Forgets what does not
-        hold any more."""
+    def take_used(self) -> list[str]:
+        """The subjects that were asked for since the last call. Forgets what does not hold any
+        more."""
         now = self._clock.monotonic()
         used, over = [], []
         for subject, held in self._held.items():
@@ -79,23 +79,23 @@ class SharedEpochs(Epochs):
                 over.append(subject)
             elif held.used:
                 held.used = False
-                used.append((subject, held.epoch))
+                used.append(subject)
         for subject in over:
             del self._held[subject]
         return used
 
-    def audit(self, subject: str, epoch: int, version: int, asked: float) -> None:
-        """The store says that a subject has a version.
+    def audit(self, subject: str, version: int, asked: float) -> None:
+        """The store says that a subject has a version. As versions only rise, nothing has changed
+        between the finding of what has the same one and the question.
 
         Args:
-            epoch: The subject's, before the store was asked.
             version: 0: there is no such user.
             asked: When the store was asked, on the monotonic clock.
         """
         held = self._held.get(subject)
-        if held is None or held.epoch != epoch:
+        if held is None:
             return
         if held.version == version:
-            held.checked = asked
+            held.checked = max(held.checked, asked)
         else:
             del self._held[subject]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chinwag.common.v1 import close_pb2
+from chinwag_server.rpc.admission import ComeBack
 from chinwag_server.rpc.errors import Refusal
 
 Reason = close_pb2.CloseReason
@@ -26,6 +27,23 @@ def closing(
     if refusal is not None:
         close.status.CopyFrom(refusal.status())
     return close
+
+
+def overloaded(when: ComeBack) -> tuple[close_pb2.Close, Refusal]:
+    """The node opens as many streams as it can: come back to it, each in its turn."""
+    refusal = Refusal(
+        "OVERLOADED",
+        "many streams are being opened here: come back when min_delay and jitter say",
+        retry_after=when.min_delay_s,
+    )
+    close = closing(
+        Reason.CLOSE_REASON_OVERLOADED,
+        reconnect=True,
+        refusal=refusal,
+        min_delay_s=when.min_delay_s,
+        jitter_s=when.jitter_s,
+    )
+    return close, refusal
 
 
 def rate_limited(wait_s: float) -> Refusal:

@@ -463,3 +463,7 @@ class ChatStore(Protocol):
 
 class StoreError(Exception):
     """The store cannot be opened: the text says what was expected, found and what to do."""
+
+
+class StoreRefused(StoreError):
+    """It is there and not for us: a wrong login, another cluster's, or of a newer program."""

@@ -28,6 +28,7 @@ SWEEP_S = 1.0
 # Pages that are read for devices that catch up, at one time.
 PAGES_AT_ONCE = 8
 DRAIN_JITTER_S = 5.0
+DRAIN_STEP_S = 0.05
 RESUME_JITTER_S = 5.0
 
 Unwatch = Callable[[], None]
@@ -284,6 +285,19 @@ class Streams:
         self._draining = True
         for stream in tuple(self._open):
             self._close_draining(stream)
+
+    async def drain_slowly(self, seconds: float) -> None:
+        """Ends the streams that are open now with guidance, evenly spread over a time, so that
+        other nodes are not met by all of them at once; new ones are ended as they come."""
+        self._draining = True
+        streams = [stream for stream in self._open if stream.helloed]
+        slices = max(1, min(len(streams), int(seconds / DRAIN_STEP_S)))
+        for number in range(slices):
+            for stream in streams[number::slices]:
+                if not stream.closed:
+                    close = closing(Reason.CLOSE_REASON_DRAINING, reconnect=True)
+                    stream.close(close)
+            await asyncio.sleep(seconds / slices if streams else 0)
 
     async def stop(self) -> None:
         """Ends the background work."""

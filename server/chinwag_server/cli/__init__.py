@@ -30,6 +30,7 @@ COMMANDS = {
     "serve": "start a node",
     "config": "print the effective settings and where they come from",
     "apikey": "make an API key for a team's backend",
+    "migrate": "make what the databases of a mesh lack",
     "backup": "copy the stores to a file, while the node runs",
     "restore": "make the stores from such a file",
     "check": "read all of the stores and verify that they are sound",

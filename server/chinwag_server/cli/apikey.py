@@ -2,20 +2,25 @@
 
 It works with the node running or not: the key is one row, written to the account store in a
 transaction of its own, and a node looks up a key that it has not seen. Later keys can also be made
-by AccountService.CreateApiKey.
+by AccountService.CreateApiKey. The store is the data directory's, or the PostgreSQL that the
+setting stores.accounts_url names.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from chinwag_server.chat.store import StoreError, StoreUnavailable
 from chinwag_server.cli.exits import CommandError, Exit
-from chinwag_server.cli.settings import add_data, data_dir
+from chinwag_server.cli.settings import add_data, load_settings
 from chinwag_server.cli.stores import local_errors
+from chinwag_server.config import Settings
 
 # create_api_key(directory, name, scopes, expire_time_us) -> (id, secret)
 MAKER = "chinwag_server.account.bootstrap"
@@ -47,14 +52,38 @@ def run(args: argparse.Namespace) -> int:
             Exit.USAGE,
         )
     end_us = time.time_ns() // 1000 + args.days * 86_400_000_000 if args.days else 0
-    maker: Any = importlib.import_module(MAKER)
-    with local_errors():
-        key_id, secret = maker.create_api_key(data_dir(args), args.name, scopes, end_us)
+    settings = load_settings().settings if args.data is None else None
+    if settings is not None and settings.stores.accounts_url:
+        key_id, secret = asyncio.run(_create_shared(settings, args.name, scopes, end_us))
+    else:
+        maker: Any = importlib.import_module(MAKER)
+        directory = settings.data_dir if settings is not None else args.data
+        with local_errors():
+            key_id, secret = maker.create_api_key(directory, args.name, scopes, end_us)
     if args.json:
         print(json.dumps({"id": key_id, "secret": secret, "scopes": scopes}))
     else:
         print(secret)
     return Exit.OK
+
+
+async def _create_shared(
+    settings: Settings, name: str, scopes: Sequence[str], end_us: int
+) -> tuple[str, str]:
+    """In PostgreSQL; its driver is an extra of the package."""
+    from chinwag_server.account.bootstrap import create_shared_api_key  # noqa: PLC0415
+    from chinwag_server.account.postgres import PostgresAccountStore  # noqa: PLC0415
+
+    stores = settings.stores
+    store = PostgresAccountStore(stores.accounts_url, cluster_id=stores.cluster_id)
+    try:
+        await store.open()
+        try:
+            return await create_shared_api_key(store, name, scopes, end_us)
+        finally:
+            await store.close()
+    except (StoreError, StoreUnavailable) as error:
+        raise CommandError(str(error), Exit.UNREACHABLE) from error
 
 
 def known_scopes() -> list[str]:

@@ -21,12 +21,14 @@ from typing import TypeVar
 
 from chinwag.account.v1 import account_service_pb2 as account_pb
 from chinwag.account.v1 import account_service_pb2_grpc
+from chinwag.addresses import parse_addresses
 from chinwag.calls import Calls
 from chinwag.chat.v1 import channel_pb2, chat_service_pb2_grpc
 from chinwag.chat.v1 import chat_service_pb2 as chat_pb
 from chinwag.errors import ChinwagError, Unauthenticated, Unavailable
+from chinwag.routes import open_routes
 from chinwag.session import Session, SessionCredential, log_in, sign_up
-from chinwag.transport import Security, open_channel
+from chinwag.transport import Security
 from chinwag_server.cli.exits import CommandError, Exit
 
 DEFAULT_TARGET = "localhost:7400"
@@ -42,6 +44,12 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="which kept login to use [CHINWAG_PROFILE]",
     )
+    parser.add_argument(
+        "--server",
+        type=targets,
+        metavar="TARGET[,TARGET...]",
+        help=f"any node, or several with commas [where the login was made, or {DEFAULT_TARGET}]",
+    )
     parser.add_argument("--tls", action="store_true", help="use TLS on loopback too")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="trust this authority; means TLS")
     parser.add_argument(
@@ -53,12 +61,26 @@ def add_login(parser: argparse.ArgumentParser) -> None:
     """Gives a parser what signing up and logging in need."""
     parser.add_argument("name", help="the user name")
     parser.add_argument(
-        "--server", default=DEFAULT_TARGET, metavar="TARGET", help=f"[{DEFAULT_TARGET}]"
-    )
-    parser.add_argument(
         "--password-stdin", action="store_true", help="read the password from standard input"
     )
     add_profile(parser)
+
+
+def targets(text: str) -> str:
+    """The value of a --server option: "host:port", or several with commas.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        return ",".join(parse_addresses(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def server_of(args: argparse.Namespace, session: Session) -> str:
+    """Where to connect: what --server says, or else where the login was made."""
+    return args.server or session.address or DEFAULT_TARGET
 
 
 def profile_path(name: str) -> Path:
@@ -112,7 +134,7 @@ def enter(args: argparse.Namespace, *, new: bool) -> int:
 
     async def work() -> Session:
         return await begin(
-            args.server,
+            args.server or DEFAULT_TARGET,
             args.name,
             password,
             device_name=f"chinwag on {platform.node() or 'a machine'}"[:64],
@@ -217,7 +239,7 @@ class Me:
 async def logged_in(args: argparse.Namespace) -> AsyncIterator[Me]:
     """Calls under the kept login."""
     session = load_session(args)
-    channel = open_channel(session.address or DEFAULT_TARGET, security(args))
+    channel = open_routes(server_of(args, session), security(args))
     try:
         yield Me(
             session,

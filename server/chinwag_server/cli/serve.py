@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from chinwag_server import __version__
 from chinwag_server.cli.exits import CommandError, Exit
 from chinwag_server.cli.settings import load_settings
-from chinwag_server.config import Settings
+from chinwag_server.config import ConfigError, Settings
 from chinwag_server.config.sources import add_flags
 from chinwag_server.observe.logs import describe, log_loop_error, setup_logs
 
@@ -66,17 +66,27 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
     # Imports grpc, which must come after `_prepare_grpc`.
     from chinwag_server.chat.store import StoreError  # noqa: PLC0415
     from chinwag_server.datadir import DataDirError  # noqa: PLC0415
+    from chinwag_server.mesh.membership import WrongCluster  # noqa: PLC0415
+    from chinwag_server.mesh_engines import EngineRefused  # noqa: PLC0415
     from chinwag_server.node import Node  # noqa: PLC0415
     from chinwag_server.rpc.listening import ListenError  # noqa: PLC0415
 
     asyncio.get_running_loop().set_exception_handler(log_loop_error)
     node = Node(settings)
+    stop = _stop_on_signal()
     try:
-        await node.start()
-    except (DataDirError, StoreError, ListenError) as error:
+        if not await _started(node, stop):
+            return Exit.OK
+    except (
+        ConfigError,
+        DataDirError,
+        EngineRefused,
+        ListenError,
+        StoreError,
+        WrongCluster,
+    ) as error:
         raise CommandError(str(error)) from error
     _tame_garbage_collector()
-    stop = _stop_on_signal()
     print(_json(node) if as_json else _welcome(node), flush=True)
     log.info("serving on port %d", node.port)
     await stop.wait()
@@ -90,6 +100,20 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
         _exit_now(Exit.FAILED)
     log.info("stopped")
     return Exit.OK
+
+
+async def _started(node: Node, stop: asyncio.Event) -> bool:
+    """Starts a node, which may wait for its engines; False: a signal came first."""
+    starting = asyncio.ensure_future(node.start())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait([starting])
+        return False
+    starting.result()
+    return True
 
 
 def _tame_garbage_collector() -> None:

@@ -1,8 +1,8 @@
 """Every setting of a node: what it is called, its type, default, bounds and meaning, once.
 
 `settings` declares them, `sources` reads them (flags, then CHINWAG_... variables, then a TOML file,
-then defaults), `reference` writes docs/configuration.md from them. No other module reads the
-environment or a file of settings.
+then defaults), `together` says what they need of each other, `reference` writes
+docs/configuration.md from them. No other module reads the environment or a file of settings.
 """
 
 from chinwag_server.config.settings import (
@@ -12,6 +12,7 @@ from chinwag_server.config.settings import (
     LimitSettings,
     ListenSettings,
     LogSettings,
+    MeshSettings,
     Settings,
 )
 from chinwag_server.config.sources import ConfigError, Loaded, load
@@ -25,6 +26,7 @@ __all__ = [
     "ListenSettings",
     "Loaded",
     "LogSettings",
+    "MeshSettings",
     "Settings",
     "load",
 ]

@@ -68,12 +68,16 @@ def _row(one: Declared) -> str:
     if one.choices:
         text += f" One of {', '.join(f'`{choice}`' for choice in one.choices)}."
     elif one.low is not None and one.high is not None:
-        text += f" {one.low:,.0f} to {one.high:,.0f}."
+        text += f" {_number(one.low)} to {_number(one.high)}."
     elif one.low:
-        text += f" At least {one.low:,.0f}."
+        text += f" At least {_number(one.low)}."
     if one.flag:
         text += f" Short flag: `--{one.flag}`."
     return f"| `{one.name}` | {f'`{default}`' if default else ''} | {text} |\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def main() -> None:

@@ -224,7 +224,8 @@ class AccountSettings:
 
 @dataclass(slots=True, frozen=True)
 class StoreSettings:
-    """Where the stores are; without a URL in the data directory, on SQLite."""
+    """Where the stores are; without a URL in the data directory, on SQLite. What is special in a
+    user or password of a URL is written in percent: `%40` for `@`."""
 
     cluster_id: str = setting(
         "", "Name of this installation: a database that belongs to another one is refused."
@@ -237,6 +238,76 @@ class StoreSettings:
     )
     accounts_connections: int = setting(
         10, "Connections to each of these servers.", low=1, high=1000
+    )
+    chat_url: str = setting(
+        "",
+        "Chat in Cassandra, of a mesh: "
+        "cassandra://USER:PASSWORD@HOST:PORT,HOST:PORT/KEYSPACE?dc=DATACENTER.",
+    )
+
+
+@dataclass(slots=True, frozen=True)
+class MeshSettings:
+    """Many nodes that are one server. Without `coordination_url` a node is alone; with it the node
+    also needs `redis_url`, `stores.chat_url`, `stores.accounts_url` and `stores.cluster_id`."""
+
+    coordination_url: str = setting(
+        "",
+        "Who there is and who owns what, in etcd: etcd://USER:PASSWORD@HOST:PORT,HOST:PORT, or "
+        "etcds:// with TLS.",
+    )
+    redis_url: str = setting(
+        "",
+        "What nodes tell each other, and who is connected where, in Redis: "
+        "redis://USER:PASSWORD@HOST:PORT,HOST:PORT, or rediss:// with TLS.",
+    )
+    coordination_ca_file: Path | None = setting(
+        None, "What vouches for etcd's certificates, in PEM form, if not what this machine trusts."
+    )
+    redis_ca_file: Path | None = setting(None, "The same of Redis.")
+    chat_ca_file: Path | None = setting(None, "The same of Cassandra; turns TLS to it on.")
+    host: str = setting(
+        "127.0.0.1",
+        "Address to bind for the other nodes. Any other than loopback needs TLS.",
+    )
+    port: int = setting(7480, "Its port, for nodes alone; 0: any that is free.", low=0, high=65535)
+    advertise: str = setting(
+        "", "HOST or HOST:PORT at which the other nodes reach it, if not as it is bound."
+    )
+    tls_cert_file: Path | None = setting(
+        None,
+        "Certificate chain in PEM form that the node shows to others, as a server and as a client.",
+    )
+    tls_key_file: Path | None = setting(None, "The certificate's private key in PEM form.")
+    tls_ca_file: Path | None = setting(
+        None, "What signs the nodes' certificates, and nothing else, in PEM form."
+    )
+    tls_name: str = setting(
+        "", "The name in the other nodes' certificates, if not the host at which they are reached."
+    )
+    zone: str = setting("", "What fails together with this node, such as a name of a data centre.")
+    capacity: float = setting(
+        1.0, "Its share of the channels, against that of others.", low=0.01, high=1000
+    )
+    lease_s: int = setting(
+        10,
+        "How long after the last sign of life a node counts as dead, and others take its channels.",
+        low=5,
+        high=120,
+    )
+    direct_members: int = setting(
+        20,
+        "Events of a channel with so many members at most go straight to the nodes that hold their "
+        "devices. 0: never.",
+        low=0,
+        high=1_000_000_000,
+    )
+    pubsub_members: int = setting(
+        1000,
+        "Those of one with so many at most go over Redis to all nodes that hold members; of a "
+        "larger one only devices that look at it get them. 0: never.",
+        low=0,
+        high=1_000_000_000,
     )
 
 
@@ -269,4 +340,5 @@ class Settings:
     deadlines: DeadlineSettings = _section(DeadlineSettings)
     account: AccountSettings = _section(AccountSettings)
     stores: StoreSettings = _section(StoreSettings)
+    mesh: MeshSettings = _section(MeshSettings)
     log: LogSettings = _section(LogSettings)

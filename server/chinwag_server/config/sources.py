@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chinwag_server.config.settings import Settings
+from chinwag_server.config.together import problems
 
 ENV_PREFIX = "CHINWAG_"
 ENV_FILE = "CHINWAG_CONFIG"
@@ -155,7 +156,8 @@ def load(flags: argparse.Namespace | None, environment: Mapping[str, str]) -> Lo
     _no_unknown(table, values, f"{file}")
     _no_unknown_variable(environment)
     settings = build(values)
-    _check_together(settings, origins)
+    for key, text in problems(settings):
+        raise ConfigError(f"{key} (from {origins[key]}): {text}")
     return Loaded(settings, origins)
 
 
@@ -284,16 +286,3 @@ def _expected(one: Declared) -> str:
     if one.low is not None:
         return f"{text} of at least {one.low:g}"
     return text
-
-
-def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:
-    listen = settings.listen
-    if (listen.tls_cert_file is None) != (listen.tls_key_file is None):
-        key = "listen.tls_cert_file" if listen.tls_cert_file else "listen.tls_key_file"
-        raise ConfigError(f"{key} (from {origins[key]}): certificate and key need each other")
-    if listen.tls_client_ca_file is not None and listen.tls_cert_file is None:
-        key = "listen.tls_client_ca_file"
-        raise ConfigError(f"{key} (from {origins[key]}): needs a certificate and key of the server")
-    if settings.limits.frame_bytes > settings.limits.message_bytes:
-        key = "limits.frame_bytes"
-        raise ConfigError(f"{key} (from {origins[key]}): must not exceed limits.message_bytes")

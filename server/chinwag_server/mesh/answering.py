@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -47,7 +48,8 @@ class Answering:
         self._ready = ready
         self._most = most
         self._loop = asyncio.get_running_loop()
-        self._running: dict[asyncio.Task[None], float] = {}
+        # With the number of its question, and the time at which its asker gives up.
+        self._running: dict[asyncio.Task[None], tuple[int, float]] = {}
         # With the time at which their askers give up.
         self._waiting: deque[tuple[mesh_pb.Question, float]] = deque()
         self._turn: asyncio.Handle | None = None
@@ -82,7 +84,10 @@ class Answering:
     def tick(self) -> None:
         """Some time has passed: cancels what nobody waits for any more."""
         now = self._loop.time()
-        self._cancel([task for task, due in self._running.items() if due <= now])
+        late = [(task, number) for task, (number, due) in self._running.items() if due <= now]
+        for task, number in late:
+            self._running[task] = number, math.inf  # once: it may need a while to end
+        self._cancel([task for task, _ in late])
 
     def end(self) -> None:
         """The link is over: cancels everything."""
@@ -107,9 +112,15 @@ class Answering:
             if not self._can_begin():
                 break
             question, due = waiting.popleft()
-            task = run_eagerly(self._answer(question)) if due > now else None
+            if due <= now:
+                continue
+            try:
+                task = run_eagerly(self._answer(question))
+            except asyncio.CancelledError:
+                self._failed(question.id)  # what it waits for was cancelled before
+                continue
             if task is not None:
-                self._running[task] = due
+                self._running[task] = question.id, due
                 task.add_done_callback(self._done)
         if self._can_begin():
             self._turn = self._loop.call_soon(self._begin)
@@ -120,7 +131,9 @@ class Answering:
         return bool(self._waiting) and len(self._running) < self._most and self._room()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        number, due = self._running.pop(task)
+        if task.cancelled() and due < math.inf:
+            self._failed(number)  # not by us
         self.go_on()
 
     async def _answer(self, question: mesh_pb.Question) -> None:
@@ -128,13 +141,20 @@ class Answering:
             answer = await self._answers.asked(self._node_id, question)
         except Exception:
             log.exception("a question of node %s was not answered", self._node_id)
-            answer = _error(Code.INTERNAL, "the node that was asked failed; its log says how")
-        answer.id = question.id
-        if answer.ByteSize() > MESSAGE_BYTES:
-            text = f"the answer has {answer.ByteSize()} bytes, and may have {MESSAGE_BYTES}"
+            self._failed(question.id)
+            return
+        size = answer.ByteSize()
+        if size > MESSAGE_BYTES:
+            text = f"the answer has {size} bytes, and may have {MESSAGE_BYTES}: ask for less"
             answer = _error(Code.RESOURCE_EXHAUSTED, text)
-            answer.id = question.id
+        self._say(question.id, answer)
+
+    def _failed(self, number: int) -> None:
+        self._say(number, _error(Code.INTERNAL, "the node that was asked failed; its log says how"))
+
+    def _say(self, number: int, answer: mesh_pb.Answer) -> None:
         if not self._over:
+            answer.id = number
             self._send(mesh_pb.LinkResponse(answers=[answer]).SerializeToString())
 
 

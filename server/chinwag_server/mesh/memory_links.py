@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import Context, copy_context
+from contextvars import copy_context
 
 from chinwag.mesh.v1 import mesh_service_pb2 as mesh_pb
-from chinwag_server.mesh.answering import Answering
 from chinwag_server.mesh.links import DEAD_S, QUESTIONS, QUEUE_BYTES, Answers, Unreachable
-from chinwag_server.mesh.opened import TICKS, Opened
+from chinwag_server.mesh.memory_connection import Connection
+from chinwag_server.mesh.opened import TICKS
 
 log = logging.getLogger(__name__)
 
-DIAL_S = 5.0
 RETRY_S = 0.05
 MAX_RETRY_S = 2.0
 
@@ -41,11 +39,11 @@ class MemoryNetwork:
         travel: Callable[[str, str], Awaitable[None]] = _at_once,
         rng: random.Random | None = None,
     ) -> None:
-        self.travel = travel
+        self._travel = travel
         self.rng = rng or random.Random()
         self.context = copy_context()
         self.ends: dict[str, MemoryLinks] = {}
-        self._connections: dict[_Connection, None] = {}
+        self._connections: dict[Connection, None] = {}
 
     def cut(self, first: str, second: str) -> None:
         """Breaks the connections between two nodes; they are opened again."""
@@ -53,11 +51,20 @@ class MemoryNetwork:
             if {connection.from_id, connection.to_id} == {first, second}:
                 connection.end("it was cut")
 
-    def add(self, connection: _Connection) -> None:
-        """A connection was opened."""
-        self._connections[connection] = None
+    def carry(self, from_id: str, to_id: str) -> Awaitable[None]:
+        """A frame travels."""
+        return self._travel(from_id, to_id)
 
-    def discard(self, connection: _Connection) -> None:
+    def connect(self, opener: MemoryLinks, node_id: str) -> Connection | None:
+        """A connection to a node; None: there is no such node."""
+        acceptor = self.ends.get(node_id)
+        if acceptor is None:
+            return None
+        connection = Connection(self, opener, acceptor)
+        self._connections[connection] = None
+        return connection
+
+    def discard(self, connection: Connection) -> None:
         """A connection is over."""
         self._connections.pop(connection, None)
 
@@ -92,10 +99,10 @@ class MemoryLinks:
         self.context = copy_context()
         self._nodes: dict[str, str] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
-        self._opened: dict[str, _Connection] = {}
+        self._opened: dict[str, Connection] = {}
         # Those that others have opened, and of them those whose openers are not known yet.
-        self._accepted: dict[str, _Connection] = {}
-        self._unknown: dict[str, _Connection] = {}
+        self._accepted: dict[str, Connection] = {}
+        self._unknown: dict[str, Connection] = {}
         self._callbacks: list[Callable[[str, bool], None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -161,8 +168,8 @@ class MemoryLinks:
     async def _keep_open(self, node_id: str) -> None:
         pause_s = RETRY_S
         while True:
-            end = self.network.ends.get(node_id)
-            if end is not None and await _Connection(self, end).run():
+            connection = self.network.connect(self, node_id)
+            if connection is not None and await connection.run():
                 pause_s = RETRY_S
             await asyncio.sleep(pause_s * self.network.rng.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, MAX_RETRY_S)
@@ -183,12 +190,12 @@ class MemoryLinks:
 
     # --- of connections, in this node's context ---
 
-    def welcomed(self, connection: _Connection) -> None:
+    def welcomed(self, connection: Connection) -> None:
         """A connection that this node opened was let in."""
         self._opened[connection.to_id] = connection
         self._change(connection.to_id, True)
 
-    def greeted(self, connection: _Connection) -> None:
+    def greeted(self, connection: Connection) -> None:
         """A connection was opened to this node: it is let in when its opener is known."""
         node_id = connection.from_id
         of = self._accepted if node_id in self._nodes else self._unknown
@@ -199,7 +206,7 @@ class MemoryLinks:
         if of is self._accepted:
             connection.welcome()
 
-    def ended(self, connection: _Connection) -> None:
+    def ended(self, connection: Connection) -> None:
         """A connection of this node is over."""
         for of in (self._accepted, self._unknown):
             if of.get(connection.from_id) is connection:
@@ -207,199 +214,3 @@ class MemoryLinks:
         if self._opened.get(connection.to_id) is connection:
             del self._opened[connection.to_id]
             self._change(connection.to_id, False)
-
-
-class _Way:
-    """One direction of a connection: a frame is under way, others wait.
-
-    Args:
-        take: Gives the next frame; b"": there is none.
-        arrived: Called with a frame in the context of who gets it.
-        broke: Called when a frame was lost.
-    """
-
-    def __init__(
-        self,
-        travel: Callable[[], Awaitable[None]],
-        take: Callable[[], bytes],
-        arrived: Callable[[bytes], None],
-        broke: Callable[[], None],
-        context: Context,
-        receiver: Context,
-    ) -> None:
-        self._travel = travel
-        self._take = take
-        self._arrived = arrived
-        self._broke = broke
-        self._context = context
-        self._receiver = receiver
-        self._task: asyncio.Task[None] | None = None
-        self._over = False
-
-    def wake(self) -> None:
-        """There is something to send."""
-        if self._task is None and not self._over:
-            loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run(), context=self._context)
-
-    def end(self) -> None:
-        """What is under way is lost."""
-        self._over = True
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while frame := self._take():
-                await self._travel()
-                loop.call_soon(self._arrived, frame, context=self._receiver)
-        except Unreachable:
-            self._broke()
-        finally:
-            self._task = None
-
-
-class _Connection:
-    """A connection from one node to another.
-
-    Attributes:
-        opened: The opener's end.
-    """
-
-    def __init__(self, opener: MemoryLinks, acceptor: MemoryLinks) -> None:
-        self.from_id, self.to_id = from_id, to_id = opener.node_id, acceptor.node_id
-        self._opener = opener
-        self._acceptor = acceptor
-        self._network = network = opener.network
-        self._loop = asyncio.get_running_loop()
-        self._out: deque[bytes] = deque()
-        self._answering: Answering | None = None
-        self._silent = 0
-        self._over = False
-        self._hello = mesh_pb.LinkHello(node_id=from_id, to_node_id=to_id)
-        self._greeting = mesh_pb.LinkRequest(hello=self._hello).SerializeToString()
-        self._welcomed = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._there = _Way(
-            lambda: network.travel(from_id, to_id),
-            self._take,
-            self._asked,
-            self._lost,
-            network.context,
-            acceptor.context,
-        )
-        self._back = _Way(
-            lambda: network.travel(to_id, from_id),
-            self._take_answers,
-            self._answered,
-            self._lost,
-            network.context,
-            opener.context,
-        )
-        self.opened = Opened(to_id, opener.questions, opener.queue_bytes, self._there.wake)
-
-    async def run(self) -> bool:
-        """Opens it and waits for its end, in the opener's context; whether it was let in."""
-        self._network.add(self)
-        try:
-            self._there.wake()
-            async with asyncio.timeout(DIAL_S):
-                await self._welcomed.wait()
-            await self._ended.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self.end("its opener ended it")
-        return self._welcomed.is_set()
-
-    def welcome(self) -> None:
-        """Lets it in, in the acceptor's context."""
-        self._answering = Answering(
-            self.from_id,
-            self._acceptor.answers,
-            self._send,
-            lambda: True,
-            lambda: None,
-            self._acceptor.at_work,
-        )
-        hello = mesh_pb.LinkHello(node_id=self.to_id, to_node_id=self.from_id)
-        self._send(mesh_pb.LinkResponse(hello=hello).SerializeToString())
-
-    def end(self, why: str) -> None:
-        """Ends it for both, each in its own context."""
-        if self._over:
-            return
-        self._over = True
-        self._network.discard(self)
-        self._there.end()
-        self._back.end()
-        self._loop.call_soon(self._end_opener, why, context=self._opener.context)
-        self._loop.call_soon(self._end_acceptor, context=self._acceptor.context)
-
-    # --- in the opener's context ---
-
-    def opener_ticks(self) -> None:
-        if not self.opened.tick():
-            self.end("no sign of life")
-
-    def _take(self) -> bytes:
-        greeting, self._greeting = self._greeting, b""
-        return greeting or self.opened.next()
-
-    def _answered(self, frame: bytes) -> None:
-        if self._over:
-            return
-        if not self._welcomed.is_set():
-            self._welcomed.set()
-            self._opener.welcomed(self)
-        self.opened.received(frame)
-
-    def _end_opener(self, why: str) -> None:
-        self.opened.end(why)
-        self._ended.set()
-        self._opener.ended(self)
-
-    # --- in the acceptor's context ---
-
-    def acceptor_ticks(self) -> None:
-        answering = self._answering
-        if answering is None:
-            return
-        answering.tick()
-        self._silent += 1
-        if self._silent >= TICKS:
-            self.end("no sign of life")
-        else:
-            self._send(mesh_pb.LinkResponse(heard=1).SerializeToString())
-
-    def _asked(self, frame: bytes) -> None:
-        if self._over:
-            return
-        self._silent = 0
-        request = mesh_pb.LinkRequest.FromString(frame)
-        if request.HasField("hello"):
-            self._acceptor.greeted(self)
-        elif self._answering is not None:
-            self._answering.tell(request.news)
-            self._answering.put(request.questions)
-
-    def _send(self, piece: bytes) -> None:
-        if not self._over:
-            self._out.append(piece)
-            self._back.wake()
-
-    def _take_answers(self) -> bytes:
-        frame = b"".join(self._out)
-        self._out.clear()
-        return frame
-
-    def _end_acceptor(self) -> None:
-        if self._answering is not None:
-            self._answering.end()
-        self._acceptor.ended(self)
-
-    # --- in the network's context ---
-
-    def _lost(self) -> None:
-        self.end("a frame was lost under way")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ async def start_rules(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
     them."""
     running: list[tuple[Rules, DataDir]] = []
 
-    async def start(**changes: object) -> Rules:
+    async def start(**changes: Any) -> Rules:
         data_dir = DataDir(tmp_path / str(len(running)))
         data_dir.open()
         store: AccountStore = MemoryAccountStore()

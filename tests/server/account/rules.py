@@ -18,9 +18,11 @@ from chinwag.account.v1 import events_pb2, user_pb2
 from chinwag_server.account import ids
 from chinwag_server.account.records import ApiKeyRecord
 from chinwag_server.account.room import AccountRoom
+from chinwag_server.account.sharing import Sharing
 from chinwag_server.account.store import AccountStore
+from chinwag_server.clock import Clock
 from chinwag_server.rpc.auth import ON_BEHALF_OF, authenticate, with_address
-from chinwag_server.rpc.caller import set_caller
+from chinwag_server.rpc.caller import Caller, set_caller
 from chinwag_server.rpc.errors import Refusal
 from chinwag_server.rpc.registry import access_of
 from chinwag_server.rpc.validation import parse
@@ -41,6 +43,7 @@ class FakeChat:
         forgotten: (user, redact) of `forget_user`.
         sharing: Pairs who share a channel.
         broken: `forget_user` fails.
+        callers: Who has a stream open.
     """
 
     def __init__(self) -> None:
@@ -50,9 +53,13 @@ class FakeChat:
         self.broken = False
         self.channels = SimpleNamespace(store=None)
         self.revoked_keys: list[str] = []
+        self.callers: list[Caller] = []
 
     def key_revoked(self, api_key_id: str) -> None:
         self.revoked_keys.append(api_key_id)
+
+    def connected(self) -> list[Caller]:
+        return self.callers
 
     def session_revoked(self, user_id: str, device_id: str | None, reason: int) -> None:
         self.ended.append((user_id, device_id, reason))
@@ -91,22 +98,38 @@ class Person:
 class Rules:
     """A started account room.
 
+    Args:
+        share: Makes the room's part in a store that others use too, from its clock.
+        seed: Of what is drawn; rooms with one store have different ones.
+
     Attributes:
         chat: Its chat room.
         secret: An API key with all scopes that accounts know.
     """
 
-    def __init__(self, tmp_path: Path, store: AccountStore, **changes: Any) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        store: AccountStore,
+        *,
+        share: Callable[[Clock], Sharing] | None = None,
+        seed: int = 7,
+        **changes: Any,
+    ) -> None:
         self.clock = FakeClock()
         self.store = store
         self.chat = FakeChat()
         self.secret = ""
         self._settings = settings_for(tmp_path, **changes)
-        self._random = random.Random(7)
+        self._share = share
+        self._random = random.Random(seed)
         self.room = self._new_room()
 
     def _new_room(self) -> AccountRoom:
-        return AccountRoom(self.store, self._settings, self.clock, self._random.randbytes)
+        sharing = self._share(self.clock) if self._share else None
+        return AccountRoom(
+            self.store, self._settings, self.clock, self._random.randbytes, sharing=sharing
+        )
 
     async def start(self) -> None:
         await self.room.start()

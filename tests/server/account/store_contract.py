@@ -92,6 +92,26 @@ class StoreContract:
         await asyncio.gather(*(store.commit(UserRecord(user_id)) for user_id in ids))
         assert set(await store.users([*ids, "nobody"])) == set(ids)
 
+    async def test_live_sessions(self, store: AccountStore) -> None:
+        live = SessionRecord("ann", "phone", expire_time_us=START_US + 10)
+        ended = dataclasses.replace(live, device_id="old", ended_time_us=START_US - 1)
+        over = dataclasses.replace(live, device_id="lost", expire_time_us=START_US)
+        await put(store, "ann", live, ended, over)
+        await put(store, "bob", dataclasses.replace(live, user_id="bob", device_id="desk"))
+        asked = {("ann", "phone"), ("ann", "old"), ("ann", "lost"), ("bob", "desk")}
+        asked |= {("bob", "phone"), ("cid", "phone"), ("\0", "\0")}
+        asked |= {(f"u{number}", "phone") for number in range(600)}
+        expected = {("ann", "phone"), ("bob", "desk")}
+        assert await store.live_sessions(asked, START_US) == expected
+        assert await store.live_sessions([], START_US) == set()
+
+    async def test_what_may_be_old_is_right_for_who_wrote_it(self, store: AccountStore) -> None:
+        friend = RelationRecord("ann", "bob", FRIEND, 1, START_US)
+        user = await put(store, "ann", friend)
+        store.changed_elsewhere("ann")
+        assert await store.users(["ann"], may_be_old=True) == {"ann": user}
+        assert await store.relations("ann", [FRIEND], None, 9, may_be_old=True) == [friend]
+
     async def test_a_stale_commit_stores_nothing(self, store: AccountStore) -> None:
         stale = UserRecord("ann")
         await store.commit(stale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -31,7 +32,9 @@ class CountingStore(MemoryAccountStore):
 
     reads = 0
 
-    async def users(self, user_ids: Any) -> dict[str, UserRecord]:
+    async def users(
+        self, user_ids: Collection[str], *, may_be_old: bool = False
+    ) -> dict[str, UserRecord]:
         self.reads += 1
         return await super().users(user_ids)
 

@@ -11,6 +11,7 @@ import pytest
 from chinwag_server.account.postgres import PostgresAccountStore
 from chinwag_server.account.records import BlockRecord, EventRecord, UserRecord
 from chinwag_server.account.store import Conflict, StoreUnavailable
+from chinwag_server.rpc.eager import run_eagerly
 from tests.server.account.clock import START_US
 from tests.server.account.postgres_server import (
     QUICK,
@@ -47,6 +48,19 @@ async def shared(shared_url: str) -> AsyncIterator[PostgresAccountStore]:
     await empty(shared_url)
     async with opened(shared_url) as store:
         yield store
+
+
+async def test_a_call_that_no_task_runs_yet(shared: PostgresAccountStore) -> None:
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[UserRecord | None] = loop.create_future()
+
+    async def ask() -> None:
+        found.set_result(await shared.user("nobody"))
+
+    # As frames of a device's stream are handled.
+    loop.call_soon(run_eagerly, ask())
+    async with asyncio.timeout(5.0):
+        assert await found is None
 
 
 # --- several nodes ---

@@ -153,6 +153,20 @@ async def test_who_changes_something_sees_it(
         await sql(replica.url(), "SELECT pg_wal_replay_resume()")
 
 
+async def test_who_has_heard_of_a_change_sees_it(
+    store: PostgresAccountStore, other: PostgresAccountStore, way: Network, replica: Postgres
+) -> None:
+    await asks_the_replica(store, way)
+    await sql(replica.url(), "SELECT pg_wal_replay_pause()")
+    try:
+        await put(other, "ann", block("bob"))
+        assert await blocked(store) == []  # it may be old
+        store.changed_elsewhere("ann")
+        assert await blocked(store) == ["bob"]
+    finally:
+        await sql(replica.url(), "SELECT pg_wal_replay_resume()")
+
+
 async def test_a_replica_that_lags_is_not_asked(
     store: PostgresAccountStore, other: PostgresAccountStore, way: Network, replica: Postgres
 ) -> None:

@@ -45,7 +45,9 @@ def test_help_is_fast_and_imports_nothing_large() -> None:
     assert "serve" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["serve", "config", "backup", "restore", "check", "apikey"])
+@pytest.mark.parametrize(
+    "command", ["serve", "config", "migrate", "backup", "restore", "check", "apikey"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as info:
         run(command, "--help")

@@ -12,21 +12,23 @@ import grpc
 from chinwag import ids
 from chinwag.account.v1 import account_service_pb2 as pb
 from chinwag.account.v1 import account_service_pb2_grpc, user_pb2
+from chinwag.addresses import Addresses
 from chinwag.backend import UPSERTS, FeedBatch
 from chinwag.blocking.calls import ApiKey, Calls
+from chinwag.blocking.routes import open_routes
 from chinwag.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, connect_pb2, message_pb2
 from chinwag.content import content_of
 from chinwag.errors import ChinwagError, from_rpc_error, from_status
-from chinwag.transport import Security, Tls, open_blocking_channel
+from chinwag.transport import Security, Tls
 
 
 class Backend:
     """`Backend` without asyncio; any other method goes through `call`."""
 
     def __init__(
-        self, address: str, api_key: str, *, tls: Tls = None, insecure: bool = False
+        self, address: Addresses, api_key: str, *, tls: Tls = None, insecure: bool = False
     ) -> None:
-        self._channel = open_blocking_channel(address, Security(tls, insecure))
+        self._channel = open_routes(address, Security(tls, insecure))
         self._ids = ids.MessageIds()
         self.call = Calls(ApiKey(api_key))
         self.chat = chat_service_pb2_grpc.ChatServiceStub(self._channel)
@@ -84,23 +86,28 @@ class Backend:
         self, cursor: str = "", *, from_now: bool = False, channel_ids: Sequence[str] = ()
     ) -> Iterator[FeedBatch]:
         """Every entry of every channel: see `Backend.stream_events`."""
-        backoff = self.call.backoff()
+        backoff, endpoints = self.call.backoff(), self._channel.endpoints
         while True:
             request = chat_service_pb2.StreamEventsRequest(
                 cursor=cursor, from_now=from_now and not cursor, channel_ids=channel_ids
             )
-            call = self.chat.StreamEvents(request, metadata=self.call.metadata())
-            wait = 0.0
+            metadata = self.call.metadata()
+            address = endpoints.current
+            call = self.chat.StreamEvents(request, metadata=metadata)
+            error: ChinwagError | None = None
             try:
                 for batch in call:
                     backoff.reset()
+                    endpoints.works(address)
                     cursor = batch.cursor
                     yield FeedBatch(batch.entries, batch.cursor)
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure)
                 if not error.is_temporary:
                     raise error from failure
-                wait = error.retry_after or 0.0
             finally:
                 call.cancel()
+            if endpoints.ended(address, error):
+                continue
+            wait = (error.retry_after if error is not None else None) or 0.0
             self.call.sleep(max(backoff.next(), wait))

@@ -12,7 +12,9 @@ import grpc
 
 from chinwag.account.v1 import account_service_pb2 as pb
 from chinwag.account.v1 import account_service_pb2_grpc
+from chinwag.addresses import Addresses, parse_addresses
 from chinwag.backoff import Backoff
+from chinwag.blocking.routes import open_routes
 from chinwag.calls import (
     ON_BEHALF_OF,
     TIMEOUT_S,
@@ -23,7 +25,7 @@ from chinwag.calls import (
 )
 from chinwag.errors import Unauthenticated, from_rpc_error
 from chinwag.session import REFRESH_BEFORE_S, TRUST_S, Session, device_info
-from chinwag.transport import Security, Tls, open_blocking_channel
+from chinwag.transport import Security, Tls
 
 
 class SessionCredential:
@@ -140,19 +142,19 @@ class Calls:
                 continue
             left = end - time.monotonic()
             wait = max(backoff.next(), error.retry_after or 0.0)
-            if wait >= left or not is_worth_a_retry(error, left):
+            if wait >= left or not is_worth_a_retry(error, request, left):
                 raise error
             self.sleep(wait)
 
 
-def _anonymous(address: str, security: Security, method: str, request: Any) -> Any:
-    with open_blocking_channel(address, security) as channel:
+def _anonymous(addresses: Addresses, security: Security, method: str, request: Any) -> Any:
+    with open_routes(addresses, security) as channel:
         stub = account_service_pb2_grpc.AccountServiceStub(channel)
         return Calls(None)(getattr(stub, method), request)
 
 
 def sign_up(
-    address: str,
+    address: Addresses,
     username: str,
     password: str,
     *,
@@ -165,11 +167,11 @@ def sign_up(
         username=username, password=password, device=device_info(device_name)
     )
     answer = _anonymous(address, Security(tls, insecure), "SignUp", request)
-    return Session.of(answer.tokens, username=username, address=address)
+    return Session.of(answer.tokens, username=username, address=",".join(parse_addresses(address)))
 
 
 def log_in(
-    address: str,
+    address: Addresses,
     username: str,
     password: str,
     *,
@@ -180,4 +182,4 @@ def log_in(
     """Opens a session for this program: see `chinwag.log_in`."""
     request = pb.LogInRequest(username=username, password=password, device=device_info(device_name))
     answer = _anonymous(address, Security(tls, insecure), "LogIn", request)
-    return Session.of(answer.tokens, username=username, address=address)
+    return Session.of(answer.tokens, username=username, address=",".join(parse_addresses(address)))

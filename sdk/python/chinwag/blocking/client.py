@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,9 @@ import grpc
 
 from chinwag import events as ev
 from chinwag.account.v1 import account_service_pb2_grpc
+from chinwag.addresses import Addresses, parse_addresses
 from chinwag.blocking.calls import Calls, SessionCredential
+from chinwag.blocking.routes import Routes
 from chinwag.chat.v1 import (
     channel_pb2,
     chat_service_pb2,
@@ -26,6 +28,7 @@ from chinwag.chat.v1 import (
 )
 from chinwag.clock import SystemClock
 from chinwag.content import content_of
+from chinwag.endpoints import Endpoints
 from chinwag.errors import ChinwagError, ClientClosed, Unauthenticated, Unavailable, from_rpc_error
 from chinwag.inbox import Inbox
 from chinwag.link import FETCH_ENTRIES
@@ -33,15 +36,16 @@ from chinwag.outbox import Outcome, Sent
 from chinwag.positions import Fetch
 from chinwag.protocol import DeviceProtocol
 from chinwag.reading import COMMIT_EVENTS
+from chinwag.redirect import AllowAddress, may_follow
 from chinwag.session import Session
 from chinwag.store import ClientStore, MemoryStore
-from chinwag.transport import Security, Tls, open_blocking_channel
+from chinwag.transport import Security, Tls
 
 log = logging.getLogger(__name__)
 
 
 def connect(
-    address: str = "",
+    address: Addresses = "",
     session: Session | None = None,
     *,
     store: ClientStore | None = None,
@@ -49,17 +53,22 @@ def connect(
     insecure: bool = False,
     subscriptions: connect_pb2.Subscriptions | None = None,
     wait_s: float | None = 10.0,
+    allow_address: AllowAddress | None = None,
 ) -> Client:
     """A client of one device, for a `with`. The arguments are those of `chinwag.connect`."""
     if session is None:
         raise ValueError("connect needs a session: see chinwag.blocking.log_in")
+    address = address or session.address
+    if not address:
+        raise ValueError("connect needs an address, such as localhost:7400")
     return Client(
-        address or session.address,
+        parse_addresses(address),
         session,
         store=store if store is not None else MemoryStore(),
         security=Security(tls, insecure),
         subscriptions=subscriptions,
         wait_s=wait_s,
+        allow_address=allow_address,
     )
 
 
@@ -73,26 +82,35 @@ class Client:
 
     def __init__(
         self,
-        address: str,
+        addresses: Sequence[str],
         session: Session,
         *,
         store: ClientStore,
         security: Security,
         subscriptions: connect_pb2.Subscriptions | None,
         wait_s: float | None,
+        allow_address: AllowAddress | None = None,
     ) -> None:
         self.session = session
         self.store = store
-        self._address = address
         self._wait_s = wait_s
         self._clock = SystemClock()
-        self._channel = open_blocking_channel(address, security)
-        self.chat = chat_service_pb2_grpc.ChatServiceStub(self._channel)
-        self.account = account_service_pb2_grpc.AccountServiceStub(self._channel)
+        rng = random.Random()
+        for address in addresses:
+            security.credentials(address)
+        self._endpoints = Endpoints(addresses, rng=rng, monotonic=self._clock.monotonic)
+        self._routes = Routes(self._endpoints, security)
+        self.chat = chat_service_pb2_grpc.ChatServiceStub(self._routes)
+        self.account = account_service_pb2_grpc.AccountServiceStub(self._routes)
         self._credential = SessionCredential(session, self.account)
         self.call = Calls(self._credential)
         self._protocol = DeviceProtocol(
-            store.load(), clock=self._clock, rng=random.Random(), subscriptions=subscriptions
+            store.load(),
+            clock=self._clock,
+            rng=rng,
+            subscriptions=subscriptions,
+            endpoints=self._endpoints,
+            may_follow=may_follow(addresses, security, allow_address),
         )
         # Guards the protocol, the store and all below; notified when any of it changes.
         self._changed = threading.Condition()
@@ -102,6 +120,7 @@ class Client:
         self._frames: deque[connect_pb2.ConnectRequest] = deque()
         self._fetches: deque[Fetch] = deque()
         self._call: Any = None
+        self._attempt: object = None
         self._size = 0
         self._token = self._bound_to = ""
         self._reader = threading.Thread(target=self._run, name="chinwag-reader", daemon=True)
@@ -123,7 +142,8 @@ class Client:
         self.close()
         if self._protocol.error is not None and error is not None and error.reason:
             raise error
-        raise Unavailable(f"{self._address} did not answer in time: {error}", code=14) from error
+        tried = ", ".join(self._endpoints.addresses)
+        raise Unavailable(f"{tried} did not answer in time: {error}", code=14) from error
 
     def __exit__(
         self,
@@ -142,7 +162,7 @@ class Client:
             self._pump()
         if self._reader.is_alive():
             self._reader.join(10.0)
-        self._channel.close()
+        self._routes.close()
         with self._changed:
             self._commit()
 
@@ -311,13 +331,15 @@ class Client:
                         break
                     protocol.connecting()
                     self._pump()
-                error = self._stream()
+                address = protocol.plan.address
+                error = self._stream(address)
                 with self._changed:
-                    self._call = None
+                    self._call = self._attempt = None
                     self._frames.clear()
                     self._fetches.clear()
                     protocol.connection_lost(error)
                     self._pump()
+                self._routes.leave(address)
         except Exception as error:
             log.exception("the client failed")
             with self._changed:
@@ -331,19 +353,21 @@ class Client:
                 self._handles.clear()
                 self._changed.notify_all()
 
-    def _stream(self) -> ChinwagError | None:
+    def _stream(self, address: str) -> ChinwagError | None:
         protocol = self._protocol
         try:
             if protocol.plan.new_token:
                 self._credential.rejected(self._token)
             self._token = self._credential.token()
             metadata = (("authorization", f"Bearer {self._token}"),)
+            stub = chat_service_pb2_grpc.ChatServiceStub(self._routes.to(address))
             with self._changed:
                 if protocol.error is not None:
                     return None
                 protocol.connected()
                 self._pump()
-                call = self._call = self.chat.Connect(self._requests(), metadata=metadata)
+                attempt = self._attempt = object()
+                call = self._call = stub.Connect(self._requests(attempt), metadata=metadata)
             self._read(call)
         except grpc.RpcError as error:
             return None if protocol.drop else from_rpc_error(error)
@@ -399,31 +423,29 @@ class Client:
 
     # --- the thread in which grpc takes the requests: it also keeps time ---
 
-    def _requests(self) -> Iterator[connect_pb2.ConnectRequest]:
+    def _requests(self, attempt: object) -> Iterator[connect_pb2.ConnectRequest]:
         protocol = self._protocol
-        with self._changed:
-            self._changed.wait_for(lambda: self._call is not None, 10.0)
-            call = self._call
         while True:
             with self._changed:
-                if self._call is not call or protocol.error is not None or call is None:
+                # The thread may begin when the attempt has failed and the next one runs.
+                if self._attempt is not attempt or protocol.error is not None:
                     return
                 frame = self._frames.popleft() if self._frames else None
                 if frame is None:
-                    self._wait_for_frames(call)
+                    self._wait_for_frames(attempt)
             if protocol.token_wanted:
                 self._renew()
             if frame is not None:
                 yield frame
 
-    def _wait_for_frames(self, call: Any) -> None:
+    def _wait_for_frames(self, attempt: object) -> None:
         protocol = self._protocol
         at = protocol.next_tick
         wait_s = None if at is None else max(at - time.monotonic(), 0.0)
         self._changed.wait_for(
             lambda: (
                 bool(self._frames)
-                or self._call is not call
+                or self._attempt is not attempt
                 or protocol.error is not None
                 or protocol.next_tick != at
             ),

@@ -48,6 +48,11 @@ def is_read_only(error: Exception) -> bool:
     return driver.sqlstate(error) == "25006"
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether the server does not let us in: a wrong login, or no right."""
+    return driver.sqlstate(error).startswith(("28", "42501"))
+
+
 def described(error: Exception) -> str:
     """The error in a line, for operators; a timeout has no text of its own."""
     if isinstance(error, TimeoutError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from chinwag_server.account.postgres import tables
 from chinwag_server.account.postgres.driver import Connection
-from chinwag_server.account.store import StoreError
+from chinwag_server.chat.store import StoreRefused
 
 # Migration n brings a database from schema_version n to n + 1, in a transaction of its own. Never
 # change one that was released.
@@ -44,6 +44,19 @@ class Identity:
     generation: int
 
 
+@dataclass(slots=True, frozen=True)
+class Migration:
+    """What came of bringing a database to `SCHEMA_VERSION`.
+
+    Attributes:
+        from_version: Where this call found it; 0: there was nothing. `SCHEMA_VERSION`: nothing was
+            to do, or another did it meanwhile.
+    """
+
+    identity: Identity
+    from_version: int
+
+
 async def identity(connection: Connection) -> Identity | None:
     """Of the store in a database; None: there is none in it."""
     if not await _has(connection, "chinwag"):
@@ -52,7 +65,7 @@ async def identity(connection: Connection) -> Identity | None:
     return Identity(*row) if row else None
 
 
-async def migrate(connection: Connection, name: str, cluster_id: str = "") -> Identity:
+async def migrate(connection: Connection, name: str, cluster_id: str = "") -> Migration:
     """Brings a database to the newest schema. Several nodes may do so at once.
 
     Args:
@@ -60,29 +73,31 @@ async def migrate(connection: Connection, name: str, cluster_id: str = "") -> Id
         cluster_id: What a new store gets, and an old one must have; empty: drawn, any.
 
     Raises:
-        StoreError: It is not ours, of another cluster, of a newer program, or too old a server.
+        StoreRefused: It is not ours, of another cluster, of a newer program, or too old a server.
     """
     await _check_server(connection, name)
     # One node makes the tables, the others wait here: longer than any statement should last.
     await connection.execute(f"SET statement_timeout = {int(MIGRATION_S * 1000)}")
     await connection.execute(f"SET lock_timeout = {int(MIGRATION_S * 1000)}")
+    from_version: int | None = None
     while True:
         await connection.execute("BEGIN")
         await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
         found, version = await _begin(connection, name, cluster_id)
+        from_version = version if from_version is None else from_version
         if version < SCHEMA_VERSION:
             await connection.execute(MIGRATIONS[version])
             await connection.execute("UPDATE chinwag SET schema_version = $1", version + 1)
         await connection.execute("COMMIT")
         if version + 1 >= SCHEMA_VERSION:
-            return found
+            return Migration(found, from_version)
 
 
 async def _begin(connection: Connection, name: str, cluster_id: str) -> tuple[Identity, int]:
     """Checks what is there, in a transaction that has the lock."""
     if not await _has(connection, "chinwag"):
         if await _has(connection, "users"):
-            raise StoreError(
+            raise StoreRefused(
                 f"{name} holds tables of another program, among them `users`: name an empty "
                 "database"
             )
@@ -96,12 +111,12 @@ async def _begin(connection: Connection, name: str, cluster_id: str) -> tuple[Id
     assert row is not None
     found, version = Identity(row[0], row[1]), int(row[2])
     if cluster_id and found.cluster_id != cluster_id:
-        raise StoreError(
+        raise StoreRefused(
             f"{name} belongs to cluster {found.cluster_id!r}, this node to {cluster_id!r}: name "
             "the database of this cluster"
         )
     if version > SCHEMA_VERSION:
-        raise StoreError(
+        raise StoreRefused(
             f"{name} has schema {version}, this program knows up to {SCHEMA_VERSION}: it was "
             "written by a newer chinwag; run that one, or restore a backup made before the upgrade"
         )
@@ -116,19 +131,19 @@ async def _check_server(connection: Connection, name: str) -> None:
     assert row is not None
     version, encoding, commit, fsync = row
     if version < MIN_SERVER:
-        raise StoreError(
+        raise StoreRefused(
             f"{name} runs PostgreSQL {version // 10_000}, chinwag needs {MIN_SERVER // 10_000} or "
             "newer: upgrade the server"
         )
     if encoding != "UTF8":
-        raise StoreError(
+        raise StoreRefused(
             f"{name} is encoded in {encoding}, chinwag needs UTF8: make the database with "
             "createdb --encoding=UTF8 --template=template0"
         )
     # What is acked has to survive a crash of the server.
     for setting, value in (("synchronous_commit", commit), ("fsync", fsync)):
         if value == "off":
-            raise StoreError(
+            raise StoreRefused(
                 f"{name} has {setting} = off, so a crash would lose what was acknowledged: set "
                 "it to on"
             )

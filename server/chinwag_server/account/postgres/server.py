@@ -107,6 +107,9 @@ class Server:
         Raises:
             StoreUnavailable: The server does not do it.
         """
+        if asyncio.current_task() is None:
+            # Deadlines need a task; what runs eagerly (`rpc.eager`) has one after its first wait.
+            await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         until = loop.time() + (self._settings.patience_s if patience_s is None else patience_s)
         pause_s, again = FIRST_PAUSE_S, False
@@ -192,4 +195,6 @@ def session_settings(settings: PostgresSettings) -> dict[str, str]:
         "tcp_keepalives_count": "3",
         # Plans are made for the one partition at hand: a plan for any would lock all of them.
         "plan_cache_mode": "force_custom_plan",
+        # Compiling a statement over many partitions takes longer than running it.
+        "jit": "off",
     }

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from chinwag_server.account.postgres import (
     address,
     commits,
-    driver,
     errors,
     names,
     rows,
@@ -23,8 +22,9 @@ from chinwag_server.account.postgres import (
 from chinwag_server.account.postgres.commits import Outcome
 from chinwag_server.account.postgres.driver import Connection, Row
 from chinwag_server.account.postgres.expiry import expire
+from chinwag_server.account.postgres.migrate import migrate
 from chinwag_server.account.postgres.replica import Replica
-from chinwag_server.account.postgres.server import PostgresSettings, Server, session_settings
+from chinwag_server.account.postgres.server import PostgresSettings, Server
 from chinwag_server.account.records import (
     ApiKeyRecord,
     BlockRecord,
@@ -39,7 +39,7 @@ from chinwag_server.account.records import (
     UserRecord,
     Write,
 )
-from chinwag_server.account.store import Conflict, Position, StoreError, StoreUnavailable
+from chinwag_server.account.store import Conflict, Position, StoreUnavailable
 
 # ruff: noqa: S608 - statements are put together from constants and numbered places
 
@@ -51,6 +51,11 @@ _REQUEST = f"SELECT {rows.REQUEST_COLUMNS} FROM requests WHERE user_id = $1"
 _KEY_REQUEST = f"SELECT {rows.KEY_REQUEST_COLUMNS} FROM key_requests WHERE partition = $1"
 _CHORE = f"SELECT {rows.columns(ChoreRecord)} FROM chores"
 _USER = f"SELECT {rows.USER_COLUMNS} FROM users"
+# OFFSET 0 has each looked up in their own partition: any other plan goes through all of them.
+_MANY_USERS = (
+    f"SELECT found.* FROM unnest($1::text[]) AS asked (u), "
+    f"LATERAL ({_USER} WHERE user_id = u OFFSET 0) AS found"
+)
 _API_KEY = f"SELECT {rows.API_KEY_COLUMNS} FROM api_keys"
 _SIGNING_KEY = f"SELECT {rows.columns(SigningKeyRecord)} FROM signing_keys"
 _LIVE_KEY = "revoked_time_us = 0 AND (expire_time_us = 0 OR expire_time_us > $1)"
@@ -61,6 +66,8 @@ _SECRET = "SELECT value FROM secrets WHERE name = $1"  # noqa: S105 - a statemen
 _API_KEYS = "api keys"
 
 COMMIT_ID_BYTES = 12
+# As many are looked up in the partitions that hold any of them.
+FEW_USERS = 32
 
 Result = TypeVar("Result")
 
@@ -110,7 +117,8 @@ class PostgresAccountStore:
     async def open(self) -> None:
         for url in filter(None, (self._url, self._replica_url)):
             address.check(url)
-        self._identity = await self._migrate()
+        done = await migrate(self._url, cluster_id=self._wanted_id, settings=self._settings)
+        self._identity = done.identity
         primary = self._server(self._url, "read-write")
         await primary.open()
         if self._replica_url:
@@ -131,26 +139,6 @@ class PostgresAccountStore:
 
     def _server(self, url: str, attributes: str) -> Server:
         return Server(url, self._settings, attributes=attributes, check=self._check)
-
-    async def _migrate(self) -> schema.Identity:
-        try:
-            connection = await driver.connect(
-                self._url,
-                timeout=self._settings.connect_s,
-                settings=session_settings(self._settings),
-                attributes="read-write",
-            )
-            try:
-                async with asyncio.timeout(schema.MIGRATION_S):
-                    return await schema.migrate(connection, self.shown, self._wanted_id)
-            finally:
-                connection.terminate()
-        except (*driver.FAILURES, *driver.BAD_URL) as error:
-            if errors.is_defect(error) and not isinstance(error, driver.BAD_URL):
-                raise
-            raise StoreError(
-                f"{self.shown} cannot be used: {errors.described(error)}; {errors.advice(error)}"
-            ) from error
 
     async def _check(self, connection: Connection) -> None:
         """Of every new connection: the URL may lead to another database than it did."""
@@ -229,7 +217,7 @@ class PostgresAccountStore:
         ids = [user_id for user_id in user_ids if "\0" not in user_id]
         if not ids:
             return {}
-        sql = f"{_USER} WHERE user_id = ANY ($1)"
+        sql = f"{_USER} WHERE user_id = ANY ($1)" if len(ids) <= FEW_USERS else _MANY_USERS
         found = await (self._old_rows(ids, sql, ids) if may_be_old else self._rows(sql, ids))
         return {user.user_id: user for user in map(rows.read_user, found)}
 
@@ -271,10 +259,10 @@ class PostgresAccountStore:
         self, devices: Collection[tuple[str, str]], now_us: int
     ) -> set[tuple[str, str]]:
         asked = [device for device in devices if not rows.has_nul(device)]
-        # A join looks into the one partition of each user; ANY would look into all of them.
         sql = (
-            "SELECT user_id, device_id FROM unnest($1::text[], $2::text[]) AS a (u, d) "
-            "JOIN sessions ON user_id = u AND device_id = d "
+            "SELECT u, d FROM unnest($1::text[], $2::text[]) AS asked (u, d), "
+            "LATERAL (SELECT ended_time_us, expire_time_us FROM sessions "
+            "WHERE user_id = u AND device_id = d OFFSET 0) AS found "  # as _MANY_USERS
             "WHERE ended_time_us = 0 AND expire_time_us > $3"
         )
         values = [user_id for user_id, _ in asked], [device_id for _, device_id in asked], now_us

@@ -17,7 +17,7 @@ from cassandra.cluster import NoHostAvailable, ResultSet
 from chinwag_server.chat.cassandra import driver
 from chinwag_server.chat.cassandra.address import Address
 from chinwag_server.chat.sequenced.tables import TablesUnavailable
-from chinwag_server.chat.store import StoreError
+from chinwag_server.chat.store import StoreError, StoreRefused
 
 T = TypeVar("T")
 
@@ -238,7 +238,8 @@ def connect(address: Address) -> tuple[Any, Any]:
     except Exception as error:  # The driver's errors have no common class
         found = {host.datacenter for host in cluster.metadata.all_hosts()} - {None}
         cluster.shutdown()
-        raise StoreError(f"{address} cannot be opened: {_why(error, address, found)}") from error
+        kind = StoreRefused if _refusals(error) else StoreError
+        raise kind(f"{address} cannot be opened: {_why(error, address, found)}") from error
 
 
 def unavailable(error: Exception) -> TablesUnavailable:
@@ -246,17 +247,25 @@ def unavailable(error: Exception) -> TablesUnavailable:
     return TablesUnavailable(f"Cassandra: {type(error).__name__}: {error}")
 
 
-def _why(error: Exception, address: Address, datacenters: set[str]) -> str:
+def _causes(error: Exception) -> list[Exception]:
+    """Of the single nodes."""
     errors = error.errors if isinstance(error, NoHostAvailable) else {}
-    causes = list(errors.values()) if isinstance(errors, Mapping) else []
-    refused = [cause for cause in causes if isinstance(cause, AuthenticationFailed)]
-    if refused:
+    return list(errors.values()) if isinstance(errors, Mapping) else []
+
+
+def _refusals(error: Exception) -> list[Exception]:
+    """Those of nodes that do not let us in."""
+    return [cause for cause in _causes(error) if isinstance(cause, AuthenticationFailed)]
+
+
+def _why(error: Exception, address: Address, datacenters: set[str]) -> str:
+    if refused := _refusals(error):
         return f"it does not let us in, correct user and password in the URL: {refused[0]}"
     if datacenters and address.datacenter not in datacenters:
         return (
             f"no node is in data centre {address.datacenter}, there is "
             f"{', '.join(sorted(datacenters))}: give its name as dc=..."
         )
-    if causes:
+    if causes := _causes(error):
         return "no node can be reached: " + "; ".join(str(cause) for cause in causes)
     return f"{type(error).__name__}: {error}"

@@ -4,6 +4,7 @@ do it at once: one does, the others wait."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import secrets
 import time
@@ -30,23 +31,39 @@ POLL_S = 0.3
 STATEMENT_S = 30.0
 
 
-async def migrate(url: str, tables: Sequence[Table], *, cluster_id: str) -> list[str]:
+async def migrate(
+    url: str,
+    tables: Sequence[Table],
+    *,
+    cluster_id: str,
+    replicas: int | None = None,
+    datacenter: str | None = None,
+) -> list[str]:
     """Makes the keyspace and its tables, or what they lack.
 
     Args:
         cluster_id: Whose it is from now on.
+        replicas, datacenter: How many copies a new keyspace has, and where; default: as the URL
+            says.
 
     Returns:
         The statements that were needed; empty: it was as it should be.
 
     Raises:
-        StoreError: It cannot be done: the text says what to do.
+        StoreRefused: The cluster does not let us in, or the keyspace is not for us.
+        StoreError: It cannot be done; both texts say what to do.
     """
-    return await asyncio.to_thread(_migrate, Address.parse(url), tables, cluster_id)
+    assert cluster_id, "a cluster has an id"
+    address = Address.parse(url)
+    address = dataclasses.replace(
+        address,
+        replicas=address.replicas if replicas is None else replicas,
+        datacenter=datacenter or address.datacenter,
+    )
+    return await asyncio.to_thread(_migrate, address, tables, cluster_id)
 
 
 def _migrate(address: Address, tables: Sequence[Table], cluster_id: str) -> list[str]:
-    assert cluster_id, "a cluster has an id"
     cluster, session = connect(address)
     try:
         work = _Migration(session, address)

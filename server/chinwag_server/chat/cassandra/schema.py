@@ -11,7 +11,7 @@ from cassandra.query import SimpleStatement
 from chinwag_server.chat.cassandra.address import Address
 from chinwag_server.chat.cassandra.statements import name_of
 from chinwag_server.chat.sequenced.tables import Table
-from chinwag_server.chat.store import StoreError
+from chinwag_server.chat.store import StoreError, StoreRefused
 
 # ruff: noqa: S608 - statements are put together from declared names
 
@@ -106,10 +106,10 @@ def check_version(address: Address, stored: int) -> None:
     """Refuses a keyspace that a newer program made.
 
     Raises:
-        StoreError: It is.
+        StoreRefused: It is.
     """
     if stored > VERSION:
-        raise StoreError(
+        raise StoreRefused(
             f"{address}: the keyspace is of version {stored}, this program knows {VERSION}: "
             "upgrade chinwag"
         )
@@ -119,10 +119,10 @@ def check_cluster_id(address: Address, stored: str, own: str) -> None:
     """Refuses a keyspace that belongs to others.
 
     Raises:
-        StoreError: It does.
+        StoreRefused: It does.
     """
     if stored != own:
-        raise StoreError(
+        raise StoreRefused(
             f"{address}: the keyspace belongs to cluster {stored}, this is cluster {own}: give "
             "each its own keyspace"
         )
@@ -132,7 +132,7 @@ def changes(session: Any, keyspace: str, tables: Sequence[Table]) -> list[str]:
     """What makes the stored tables into the declared ones.
 
     Raises:
-        StoreError: No statement does: a key or a type is another one.
+        StoreRefused: No statement does: a key or a type is another one.
     """
     found: list[str] = []
     stored = stored_tables(session, keyspace)
@@ -145,7 +145,7 @@ def changes(session: Any, keyspace: str, tables: Sequence[Table]) -> list[str]:
             if name not in columns and name in table.cells:
                 found.append(add_cell(keyspace, table, name))
             elif columns.get(name) != want:
-                raise StoreError(
+                raise StoreRefused(
                     f"{keyspace}.{table.name}: {name} should be {' '.join(map(str, want))}, it is "
                     f"{' '.join(map(str, columns.get(name, ('missing',))))}: the keyspace was not "
                     "made by chinwag"

@@ -73,10 +73,15 @@ class _Refused(Exception):
 
 
 class ShardEpoch:
-    """What the channels of a shard share while one epoch lasts."""
+    """What the channels of a shard share while one epoch lasts.
+
+    Attributes:
+        caught_up: Whether all channels that the owners before had noted were taken over.
+    """
 
     def __init__(self, epoch: Epoch, tables: Tables, give_up: GiveUp) -> None:
         self.epoch = epoch
+        self.caught_up = False
         self._tables = tables
         self._give_up = give_up
         self._registers = 0
@@ -195,8 +200,8 @@ class Sequencer:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way or waits."""
-        return self._running is None
+        """Whether nothing is under way or waits, no taking over either."""
+        return self._running is None and (self._taking is None or self._taking.done())
 
     # --- taking over ---
 

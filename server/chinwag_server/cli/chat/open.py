@@ -7,7 +7,7 @@ import argparse
 import chinwag
 from chinwag.chat.v1 import connect_pb2
 from chinwag_server.cli.exits import CommandError
-from chinwag_server.cli.people import DEFAULT_TARGET, load_session, profile_path, security
+from chinwag_server.cli.people import load_session, profile_path, security, server_of
 
 
 def open_client(args: argparse.Namespace) -> tuple[chinwag.Session, chinwag.Client]:
@@ -26,7 +26,7 @@ def open_client(args: argparse.Namespace) -> tuple[chinwag.Session, chinwag.Clie
         ) from error
     secured = security(args)
     client = chinwag.connect(
-        session.address or DEFAULT_TARGET,
+        server_of(args, session),
         session,
         store=store,
         tls=secured.tls,

@@ -34,8 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--server",
+        type=_targets,
         metavar="TARGET[,TARGET...]",
-        help="a running server's nodes; without it the replay starts one of its own",
+        help="any node of a running server, or several with commas; without it the replay starts "
+        "one of its own",
     )
     parser.add_argument(
         "--api-key",
@@ -53,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="kill the replay's own server with SIGKILL every so many seconds",
     )
     parser.add_argument("--json", action="store_true", help="for a script; no progress bar")
+
+
+def _targets(text: str) -> str:
+    from chinwag_server.cli.people import targets  # noqa: PLC0415 - imports grpc
+
+    return targets(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,8 +117,7 @@ async def _replay(
     from chinwag_server.cli.replay.server import OwnServer  # noqa: PLC0415
 
     if args.server:
-        targets = [target.strip() for target in args.server.split(",")]
-        await _play(args, transcripts, speed, report, targets, args.api_key)
+        await _play(args, transcripts, speed, report, args.server, args.api_key)
         return
     own = OwnServer()
     try:
@@ -118,7 +125,7 @@ async def _replay(
         await own.start()
         killing = asyncio.ensure_future(_kill(own, args.kill_every))
         try:
-            await _play(args, transcripts, speed, report, [own.target], key)
+            await _play(args, transcripts, speed, report, own.target, key)
         finally:
             killing.cancel()
             await asyncio.gather(killing, return_exceptions=True)
@@ -143,7 +150,7 @@ async def _play(
     transcripts: list[Transcript],
     speed: float,
     report: Report,
-    targets: list[str],
+    target: str,
     key: str,
 ) -> None:
     from rich.progress import Progress  # noqa: PLC0415
@@ -152,13 +159,13 @@ async def _play(
     from chinwag_server.cli.replay.play import Player  # noqa: PLC0415
     from chinwag_server.cli.replay.verify import Difference  # noqa: PLC0415
 
-    admin = Admin(targets[0], key)
+    admin = Admin(target, key)
     shown = not args.json and sys.stderr.isatty()
     with Progress(disable=not shown) as bar:
         task = bar.add_task("saying", total=sum(len(t.lines) for t in transcripts))
         player = Player(
             admin,
-            targets,
+            target,
             transcripts,
             devices=args.devices,
             speed=speed,

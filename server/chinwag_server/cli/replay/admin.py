@@ -20,6 +20,8 @@ from chinwag.account.v1 import user_pb2
 from chinwag.chat.v1 import channel_pb2, entry_pb2
 from chinwag.chat.v1 import chat_service_pb2 as chat_pb
 from chinwag.chat.v1 import chat_service_pb2_grpc as chat_grpc
+from chinwag.routes import open_routes
+from chinwag.transport import Security
 from chinwag_server.cli.exits import CommandError, Exit
 
 CALL_TIMEOUT_S = 10.0
@@ -35,16 +37,20 @@ Answer = TypeVar("Answer")
 
 
 class Admin:
-    """An API key's calls, on behalf of the replay's host where they concern channels."""
+    """An API key's calls, on behalf of the replay's host where they concern channels.
+
+    Args:
+        target: "host:port" of any node, or several with commas.
+    """
 
     def __init__(self, target: str, api_key: str) -> None:
-        self._channel = grpc.aio.insecure_channel(
+        self._channel = open_routes(
             target,
-            options=[
+            Security(insecure=True),
+            options=(
                 ("grpc.max_receive_message_length", 16 << 20),
                 ("grpc.max_reconnect_backoff_ms", 500),
-                ("grpc.initial_reconnect_backoff_ms", 100),
-            ],
+            ),
         )
         self.accounts = account_grpc.AccountServiceStub(self._channel)
         self.chat = chat_grpc.ChatServiceStub(self._channel)

@@ -54,13 +54,14 @@ class Player:
     Args:
         devices: Devices a person.
         speed: How many times faster than it was said; 0: as fast as it goes.
-        targets: Where nodes are; devices spread over them.
+        target: Any node, or several with commas; devices spread over them, and go to another one
+            when theirs is away.
     """
 
     def __init__(
         self,
         admin: Admin,
-        targets: Sequence[str],
+        target: str,
         transcripts: Sequence[Transcript],
         *,
         devices: int,
@@ -68,7 +69,7 @@ class Player:
         progress: Progress,
     ) -> None:
         self._admin = admin
-        self._targets = targets
+        self._target = target
         self._transcripts = transcripts
         self._devices_each = devices
         self._speed = speed
@@ -108,22 +109,21 @@ class Player:
         await self._admin.make_users(users)
         room = asyncio.Semaphore(CONNECT_AT_ONCE)
         opening = []
-        for number, user_id in enumerate(self._ids.values()):
+        for user_id in self._ids.values():
             self._people[user_id] = [
                 Device(user_id, f"device-{n + 1}", self._times.seen)
                 for n in range(self._devices_each)
             ]
-            target = self._targets[number % len(self._targets)]
-            opening += [self._open(room, device, target) for device in self._people[user_id]]
+            opening += [self._open(room, device) for device in self._people[user_id]]
         await asyncio.gather(*opening)
         report.channels = len(self._transcripts)
         report.people = len(self._people)
         report.devices = sum(len(devices) for devices in self._people.values())
 
-    async def _open(self, room: asyncio.Semaphore, device: Device, target: str) -> None:
+    async def _open(self, room: asyncio.Semaphore, device: Device) -> None:
         async with room:
             tokens = await self._admin.issue_token(device.user_id, device.name)
-            await device.open(target, tokens)
+            await device.open(self._target, tokens)
 
     # --- playing ---
 

@@ -1,0 +1,161 @@
+"""The sequenced store as shards come and go: what the simulation found, each on its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from chinwag_server.chat.channels import Channels
+from chinwag_server.chat.sequenced import schema
+from chinwag_server.chat.sequenced.epoch import Epoch
+from chinwag_server.chat.sequenced.memory import MemoryTables
+from chinwag_server.chat.sequenced.store import SequencedStore
+from chinwag_server.chat.sequenced.tables import Key, Row, Table
+from chinwag_server.chat.store import MemberRecord, StoreUnavailable
+from chinwag_server.clock import SystemClock
+from tests.server.chat.store_writes import Author, commit
+
+
+class Stay:
+    """An epoch that lasts until it is ended."""
+
+    shard = 1
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.over = False
+
+    def alive(self) -> bool:
+        return not self.over
+
+
+class SlowTables(MemoryTables):
+    """Reads of a table wait for `gate`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow: Table | None = None
+        self.gate = asyncio.Event()
+
+    async def read(
+        self,
+        table: Table,
+        partition: Key,
+        *,
+        after: Key = (),
+        to: Key = (),
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[Row]:
+        if table is self.slow:
+            await self.gate.wait()
+        return await super().read(
+            table, partition, after=after, to=to, limit=limit, newest_first=newest_first
+        )
+
+
+def open_store(tables: MemoryTables, epoch: Stay, *, max_open: int = 100) -> SequencedStore:
+    def give_up(_epoch: Epoch, why: str) -> None:
+        raise AssertionError(f"an epoch was given up without need: {why}")
+
+    return SequencedStore(
+        tables,
+        lambda _channel_id: epoch,
+        give_up,
+        generation=5,
+        clock=SystemClock(),
+        max_open=max_open,
+    )
+
+
+async def noted(tables: MemoryTables) -> list[str]:
+    """The channels on the shard's list."""
+    return [str(row.key[0]) for row in await tables.read(schema.TOUCHED, (1,), limit=10)]
+
+
+async def test_a_channel_leaves_the_list_once_it_was_told_of() -> None:
+    tables = MemoryTables()
+    await commit(open_store(tables, Stay(7)), Author("c1").create())
+    told: list[tuple[str, int]] = []
+
+    async def tell(channel_id: str, head_id: int) -> None:
+        assert await noted(tables) == ["c1"]
+        told.append((channel_id, head_id))
+
+    assert await open_store(tables, epoch := Stay(8)).take_over_touched(epoch, tell) == ["c1"]
+    assert told == [("c1", 1)]
+    assert await noted(tables) == []
+
+
+@pytest.mark.parametrize("caught_up", [True, False])
+async def test_a_hand_over_empties_the_list_of_those_who_were_taken_over(caught_up: bool) -> None:
+    tables = MemoryTables()
+    await commit(open_store(tables, Stay(7)), Author("c1").create())
+    store = open_store(tables, epoch := Stay(8))
+    if caught_up:
+        await store.take_over_touched(epoch)
+    await commit(store, Author("c2").create())
+    await store.hand_over(epoch)
+    assert await noted(tables) == ([] if caught_up else ["c1", "c2"])
+
+
+async def test_a_channel_is_not_forgotten_while_it_is_taken_over() -> None:
+    tables = SlowTables()
+    writer = open_store(tables, Stay(7))
+    for name in ("c1", "c2"):
+        await commit(writer, Author(name).create())
+    store = open_store(tables, Stay(8), max_open=1)
+    tables.slow = schema.CHANNELS
+    waiting = asyncio.ensure_future(store.channel("c1"))
+    await asyncio.sleep(0)
+    first = store._open["c1"]
+    other = asyncio.ensure_future(store.channel("c2"))
+    await asyncio.sleep(0)
+    assert store._open["c1"] is first
+    assert "c2" in store._open
+    tables.gate.set()
+    await asyncio.gather(waiting, other)
+    await store.channel("c3")
+    assert list(store._open) == ["c3"]
+
+
+async def lost_meanwhile(
+    channels: Channels, get: Callable[[], Awaitable[object]], is_lost: Callable[[str], bool]
+) -> object:
+    """Begins to read a channel, loses some, and gives what comes of it."""
+    reading = asyncio.ensure_future(get())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    channels.forget(is_lost)
+    return await asyncio.wait_for(reading, 5)
+
+
+async def test_what_is_read_while_its_shard_goes_is_not_kept() -> None:
+    tables = MemoryTables()
+    store = open_store(tables, Stay(7))
+    author = Author("c1")
+    author.record.settings = b""
+    await commit(store, author.create())
+    gate = asyncio.Event()
+    members = store.members
+
+    async def slow_members(channel_id: str) -> list[MemberRecord]:
+        rows = await members(channel_id)
+        asyncio.get_running_loop().call_later(0.01, gate.set)
+        await gate.wait()
+        return rows
+
+    store.members = slow_members  # type: ignore[method-assign]
+    channels = Channels(store)
+    with pytest.raises(StoreUnavailable, match="retry"):
+        await lost_meanwhile(channels, lambda: channels.get("c1"), lambda name: name == "c1")
+    assert channels.loaded("c1") is None
+    gate.clear()
+    assert await lost_meanwhile(channels, lambda: channels.get("c1"), lambda name: name == "c2")
+    log = channels.loaded("c1")
+    assert log is not None
+    channels.forget(lambda name: name == "c1")
+    assert log.dead
+    assert channels.loaded("c1") is None
