@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Iterator
 
 import pytest
 
 from chinwag_server.mesh import ownership, shards
+from chinwag_server.mesh.coordination import Changes, Deleted
 from chinwag_server.mesh.epoch import Epoch, EpochRefused
 from chinwag_server.mesh.ownership import MARGIN_S, REFUSED_RETRY_S, TTL_S
 from chinwag_server.mesh.shards import SHARDS, owners_of
@@ -386,6 +388,28 @@ def test_a_key_that_is_taken_away_ends_its_epoch() -> None:
         assert new is not None
         assert new.number > old.number
         assert len(world.of(ann, "lost")) == 1
+
+    world.run(scenario)
+
+
+def test_older_changes_of_a_batch_end_no_epoch() -> None:
+    """A watch that lagged tells at once that a key of before went and that ours came."""
+    world = World()
+
+    async def scenario() -> None:
+        ann = world.start("ann")
+        world.share(ann)
+        await world.settled(ann, within_s=SOON_S)
+        snapshot = world.cluster.snapshot("/chinwag/shards/")
+        ours = snapshot.entries[0]
+        epoch = ann.ownership.epoch_of(0)
+        older = dataclasses.replace(
+            ours, value=b'{"node": "bob", "nonce": "00"}', create_revision=1, mod_revision=1
+        )
+        batch = Changes(snapshot.revision, (older, Deleted(ours.key, 2), ours))
+        ann.ownership._see_changes(batch)
+        assert epoch is not None and epoch.alive()
+        assert ann.ownership.epoch_of(0) is epoch
 
     world.run(scenario)
 

@@ -247,11 +247,14 @@ class Ownership:
         self._look_at_all()
 
     def _see_changes(self, news: Changes) -> None:
+        # All of them before any check: what a batch ends with is how it is at its revision.
         self._keys.revision = news.revision
+        touched: dict[int, None] = {}
         for change in news.changes:
             shard = self._keys.note(change.key, change if isinstance(change, Entry) else None)
-            if shard is None:
-                continue
+            if shard is not None:
+                touched[shard] = None
+        for shard in touched:
             epoch = self._epochs.get(shard)
             if epoch is not None:
                 self._check(epoch)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from chinwag_server.mesh.redis import RedisBus
+from chinwag_server.mesh.redis.ear import PING_S
 from tests.mesh.bus_contract import BusContract, Lose, MakeBus, until
 from tests.mesh.redis.conftest import PATIENT_S, OpenBus
 from tools.engines.redis import Redis
@@ -41,6 +44,17 @@ async def test_topics_share_a_few_connections(empty_redis: Redis, make_bus: Make
     assert sum(listening) == 1000
     assert len(listening) == 3
     assert min(listening) > 200
+
+
+async def test_topics_are_confirmed_after_a_silence(make_bus: MakeBus) -> None:
+    """Redis answers a PING otherwise while nothing is subscribed to."""
+    bus = await make_bus(connections=1)
+    await asyncio.sleep(PING_S + 0.5)
+    heard: list[bytes] = []
+    bus.subscribe("ann", heard.append)
+    await bus.settle()
+    bus.publish("ann", b"hi")
+    await until(lambda: heard == [b"hi"], "it is heard")
 
 
 async def test_bytes_that_wait_are_bounded(make_bus: MakeBus) -> None:

@@ -22,6 +22,7 @@ MAX_READ = 256  # messages handled before others get their turn
 PING_S = 2.0  # after so long a silence
 FIRST_RETRY_S = 0.05
 MAX_RETRY_S = 1.0
+_CONFIRMED = frozenset({b"ssubscribe", b"sunsubscribe"})
 
 
 class Ear:
@@ -145,7 +146,8 @@ class Ear:
                 self._heard_s = loop.time()
                 if message[0] == b"smessage":
                     self._received(message[1].decode(), message[2])
-                elif message[0] != b"pong":
+                elif message[0] in _CONFIRMED:
+                    # Not what answers a PING: without a topic that is a string, no list.
                     self._confirm(1)
             # Messages that are there already are read without a wait.
             await asyncio.sleep(0)
