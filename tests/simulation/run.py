@@ -89,8 +89,8 @@ def _run(scenario: Scenario) -> Outcome:
 def _quiet() -> Iterator[None]:
     """No logs, and what still waits in a run is thrown away between two runs only: what it does
     as it is closed would happen in another one."""
-    hook = sys.unraisablehook
     logging.disable(logging.CRITICAL)
+    # For good: some of it is thrown away when the process ends.
     sys.unraisablehook = lambda _unraisable: None
     gc.disable()
     try:
@@ -99,7 +99,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         gc.enable()
-        sys.unraisablehook = hook
         logging.disable(logging.NOTSET)
 
 

@@ -7,7 +7,7 @@ last noted entry, and from then on its entries pass through.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from chinwag.chat.v1 import channel_pb2, entry_pb2
 from chinwag_server.chat import frames, ranges
 from chinwag_server.chat.channel import ChannelLog, snapshot_of
 from chinwag_server.chat.marks import receipt_of
-from chinwag_server.chat.store import ChannelRecord, MemberRecord, StoredEntry
+from chinwag_server.chat.store import ChannelRecord, ChatStore, MemberRecord, StoredEntry
 from chinwag_server.chat.views import Views
 
 _Reset = entry_pb2.ChannelReset
@@ -29,19 +29,21 @@ class Progress:
 
     Attributes:
         noted: The newest entry that was committed since the catch-up began, by channel.
-        settled: Channels whose entries pass through.
+        settled: Channels whose entries pass through, with how far they were read: what comes late
+            from another node is not told twice.
         late: Registers that changed since, as pieces: they follow when all is settled, since the
             catch-up may have read the older value.
     """
 
     noted: dict[str, int] = field(default_factory=dict)
-    settled: set[str] = field(default_factory=set)
+    settled: dict[str, int] = field(default_factory=dict)
     late: list[bytes] = field(default_factory=list)
 
     def note(self, channel_id: str, entry_id: int) -> bool:
         """Whether an entry passes through; if not, it is noted."""
-        if channel_id in self.settled:
-            return True
+        read_id = self.settled.get(channel_id)
+        if read_id is not None:
+            return entry_id > read_id
         self.noted[channel_id] = entry_id
         return False
 
@@ -66,13 +68,14 @@ class Piece:
 
 @dataclass(slots=True, frozen=True)
 class Stamp:
-    """A resume stamp: the store's generation and the number of a commit."""
+    """A resume stamp: the store's generation and the number of a commit, or below 0 for no stamp,
+    which is written as the empty string."""
 
     generation: int
     number: int
 
     def __str__(self) -> str:
-        return f"{self.generation:x}.{self.number:x}"
+        return f"{self.generation:x}.{self.number:x}" if self.number >= 0 else ""
 
     @staticmethod
     def parse(text: str) -> Stamp | None:
@@ -113,22 +116,55 @@ class CommittedStore(Protocol):
     @property
     def generation(self) -> int: ...
 
-    @property
-    def stamp(self) -> int: ...
-
     async def channel(self, channel_id: str) -> ChannelRecord | None: ...
 
     async def member(self, channel_id: str, user_id: str) -> MemberRecord | None: ...
 
     async def members(self, channel_id: str) -> list[MemberRecord]: ...
 
-    async def user_channels(
-        self, user_id: str, since_stamp: int = 0
-    ) -> list[tuple[ChannelRecord, MemberRecord]]: ...
-
     async def entries(
         self, channel_id: str, after_id: int, to_id: int, limit: int, max_bytes: int
     ) -> list[StoredEntry]: ...
+
+
+class Changes(Protocol):
+    """Says what changed since a stamp."""
+
+    def usable(self, number: int) -> bool:
+        """Whether a stamp of this generation can be one of ours."""
+
+    def now(self) -> int:
+        """What has certainly reached this node's streams; below 0: it cannot be said now."""
+
+    async def moment(self) -> int:
+        """The present moment, for whoever reads after it; below 0: it cannot be said now."""
+
+    async def rows(
+        self, user_id: str, since: int, known: Container[str]
+    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+        """The user's channels that changed since a stamp, 0: all. Those that the device has a
+        position in (`known`) are compared anyway."""
+
+
+class StoreChanges:
+    """Where all is committed by one store, which numbers its commits."""
+
+    def __init__(self, store: ChatStore) -> None:
+        self._store = store
+
+    def usable(self, number: int) -> bool:
+        return 0 <= number <= self._store.stamp
+
+    def now(self) -> int:
+        return self._store.stamp
+
+    async def moment(self) -> int:
+        return self._store.stamp
+
+    async def rows(
+        self, user_id: str, since: int, known: Container[str]
+    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+        return await self._store.user_channels(user_id, since)
 
 
 class CatchUp:
@@ -136,34 +172,34 @@ class CatchUp:
 
     Args:
         loaded: A channel that is in memory, if its marks there are the newest.
-        one_clock: Whether all stamps of a generation are drawn here: then none is of the future.
     """
 
     def __init__(
         self,
         store: CommittedStore,
         views: Views,
+        changes: Changes,
         loaded: Callable[[str], ChannelLog | None],
-        *,
-        one_clock: bool = True,
     ) -> None:
         self._store = store
         self._views = views
+        self._changes = changes
         self._loaded = loaded
-        self._one_clock = one_clock
 
     def usable(self, text: str) -> Stamp | None:
         """A stamp that this store can use."""
         stamp = Stamp.parse(text) if text else None
         if stamp is None or stamp.generation != self._store.generation:
             return None
-        if stamp.number < 0 or (self._one_clock and stamp.number > self._store.stamp):
-            return None
-        return stamp
+        return stamp if self._changes.usable(stamp.number) else None
 
     def now(self) -> Stamp:
-        """The stamp of everything that is committed."""
-        return Stamp(self._store.generation, self._store.stamp)
+        """The stamp of everything that has reached this node's streams."""
+        return Stamp(self._store.generation, self._changes.now())
+
+    async def moment(self) -> Stamp:
+        """The present moment's: whoever reads afterwards misses nothing of what was before it."""
+        return Stamp(self._store.generation, await self._changes.moment())
 
     async def pieces(
         self, user_id: str, wanted: Wanted, progress: Progress
@@ -172,7 +208,9 @@ class CatchUp:
         it asks for the next one. When the iterator ends, every channel of the user is settled
         and nothing was noted since."""
         since = wanted.stamp.number if wanted.stamp else 0
-        rows = [] if wanted.cursors_only else await self._store.user_channels(user_id, since)
+        rows = []
+        if not wanted.cursors_only:
+            rows = await self._changes.rows(user_id, since, wanted.cursors)
         seen: set[str] = set()
         for record, member in rows:
             seen.add(record.channel_id)
@@ -206,7 +244,7 @@ class CatchUp:
             for channel_id in missing:
                 row = await self._row(user_id, channel_id)
                 if row is None:
-                    progress.settled.add(channel_id)
+                    progress.settled[channel_id] = 0
                     continue
                 async for piece in self._channel(*row, wanted, progress):
                     yield piece
@@ -232,7 +270,7 @@ class CatchUp:
         end = stays[-1][1] if stays else 0
         if cursor is None:
             if not member.role or record.deleted:
-                progress.settled.add(channel_id)
+                progress.settled[channel_id] = 0
                 return
             position = self._start(record, member, wanted)
             yield await self._opened(record, member, position)
@@ -305,7 +343,7 @@ class CatchUp:
                 readable = [(last, last)]
             if not readable:
                 # No await between this check and the note: nothing slips through.
-                progress.settled.add(channel_id)
+                progress.settled[channel_id] = max(position, head_id)
                 return
             for start, end in readable:
                 if hidden and hidden[0][0] < start:

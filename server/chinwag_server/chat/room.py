@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from chinwag.chat.v1 import connect_pb2
 from chinwag.common.v1 import close_pb2
-from chinwag_server.chat.catchup import CatchUp
+from chinwag_server.chat.catchup import CatchUp, StoreChanges
 from chinwag_server.chat.channels import Channels
 from chinwag_server.chat.directory import Directory
 from chinwag_server.chat.feed import Feed
@@ -146,10 +146,10 @@ class ChatRoom:
         edge_marks: Signals = marks
         edge_views = views
         if across is None:
-            catch_up = CatchUp(store, views, self.channels.loaded)
+            catch_up = CatchUp(store, views, StoreChanges(store), self.channels.loaded)
         else:
             edge_views = Views(across.reads)
-            catch_up = CatchUp(across.reads, edge_views, lambda _id: None, one_clock=False)
+            catch_up = CatchUp(across.reads, edge_views, across.reads, lambda _id: None)
             edge_sends, edge_marks = across.before(sends, marks)
         self.streams = Streams(
             hub=self.hub,
@@ -191,6 +191,9 @@ class ChatRoom:
                 self.channels, sends, marks, self.servicer, self._forget_at, self._redact_at
             )
             across.resume = self.streams.resume
+            across.replace = self.streams.replace
+            self.streams.came = across.device_came
+            self.streams.now_us = across.time_us
             self.servicer = RoutedServicer(
                 replace(serving, reads=lists), self.servicer, across.calls
             )

@@ -60,6 +60,7 @@ class DeviceStream:
     """One device's stream, from its first frame to its close.
 
     Attributes:
+        came_us: When it said hello, microseconds since 1970.
         live: Caught up: every entry passes through.
         heard: When the last frame came, by the monotonic clock.
         refusal: The status with which the call ends; None: OK.
@@ -68,6 +69,7 @@ class DeviceStream:
     __slots__ = (
         "_bad_frames",
         "_catching_up",
+        "_caught_up",
         "_expire_time_us",
         "_held",
         "_progress",
@@ -75,6 +77,7 @@ class DeviceStream:
         "_wants_receipts",
         "_wants_typing",
         "caller",
+        "came_us",
         "closed",
         "heard",
         "helloed",
@@ -89,12 +92,13 @@ class DeviceStream:
     def __init__(self, caller: Caller, sink: Sink, streams: Streams) -> None:
         self.caller = caller
         self.session_id = streams.new_session_id()
+        self.came_us = 0
         self.live = False
         self.helloed = False
         self.closed = False
         self.refusal: Refusal | None = None
         self.heard = self.opened_at = streams.clock.monotonic()
-        self.looking: dict[str, Progress | None] = {}
+        self.looking: dict[str, Progress] = {}
         self.outbox = Outbox(
             sink,
             streams.flusher,
@@ -107,6 +111,8 @@ class DeviceStream:
         # By channel the first send that was refused for a moment and did not come again.
         self._held: dict[str, str] = {}
         self._progress: Progress | None = Progress()
+        # How far each channel was read at first, for a while: what is told late is no news.
+        self._caught_up: dict[str, int] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._wants_receipts = False
         self._wants_typing = False
@@ -275,11 +281,10 @@ class DeviceStream:
             # The iterator ended without waiting after its last check: everything up to the
             # stamp is queued, and from here on entries pass through.
             self.live = True
+            self._caught_up = progress.settled
             self._progress = None
             for late in progress.late:
                 self.outbox.add(late)
-            for channel_id in self.looking:
-                self.looking[channel_id] = None
             caught_up = connect_pb2.CaughtUp(stamp=streams.stamp())
             self.outbox.add(frames.whole(caught_up=caught_up))
         except asyncio.CancelledError:
@@ -378,11 +383,8 @@ class DeviceStream:
         pieces = self._streams.catch_up.pieces(self.caller.user_id, wanted, progress)
         if not await self._pass_on(pieces, lambda: self.looking.get(channel_id) is progress):
             return
-        if self.looking.get(channel_id) is progress:
-            if channel_id in progress.settled:
-                self.looking[channel_id] = None
-            else:  # not visible: a reset was sent
-                self._look_away(channel_id)
+        if self.looking.get(channel_id) is progress and channel_id not in progress.settled:
+            self._look_away(channel_id)  # not visible: a reset was sent
 
     def _look_away(self, channel_id: str) -> None:
         if channel_id in self.looking:
@@ -396,6 +398,8 @@ class DeviceStream:
             progress = self.looking.get(channel_id)
             if progress is not None and not progress.note(channel_id, entry_id):
                 return
+        if self._caught_up and entry_id <= self._caught_up.get(channel_id, 0):
+            return
         if self.live or (self._progress is not None and self._progress.note(channel_id, entry_id)):
             self.outbox.add(piece)
 
@@ -431,6 +435,10 @@ class DeviceStream:
     def offer_account(self, piece: bytes) -> None:
         """An account event, as a piece."""
         self.outbox.add(piece)
+
+    def forget_catch_up(self) -> None:
+        """Nothing that was read at first is told any more: it was a while ago."""
+        self._caught_up = None
 
     # --- tokens ---
 

@@ -28,6 +28,8 @@ SWEEP_S = 1.0
 # Pages that are read for devices that catch up, at one time.
 PAGES_AT_ONCE = 8
 DRAIN_JITTER_S = 5.0
+# How long after its catch-up a stream may be told what it has read already.
+LATE_S = 60.0
 DRAIN_STEP_S = 0.05
 RESUME_JITTER_S = 5.0
 
@@ -114,6 +116,9 @@ class Streams:
         self.max_sends_per_frame = max_sends_per_frame
         self.take_frame = rates.take_frame
         self.take_sends = rates.take_sends
+        # Called with each (user, device, time) that has said hello; the time is of `now_us`.
+        self.came: Callable[[str, str, int], None] = lambda _user, _device, _time_us: None
+        self.now_us: Callable[[], int] = clock.time_us
         self._random_bytes = random_bytes
         self._watch_account = watch_account
         self._unwatch: dict[DeviceStream, Unwatch] = {}
@@ -157,9 +162,9 @@ class Streams:
         """
         user_id, device_id = stream.caller.user_id, stream.caller.device_id
         key = (user_id, device_id)
-        old = self._by_device.get(key)
-        if old is not None and device_id:
-            old.close(closing(Reason.CLOSE_REASON_REPLACED, reconnect=False), drop=True)
+        now_us = self.now_us()
+        self.replace(user_id, device_id, now_us + 1)
+        stream.came_us = now_us
         if self._user_streams.get(user_id, 0) >= self._max_user_streams:
             raise Refusal(
                 "STREAM_LIMIT",
@@ -169,6 +174,15 @@ class Streams:
         self._user_streams[user_id] = self._user_streams.get(user_id, 0) + 1
         self._by_device[key] = stream
         self.listeners.join(user_id, stream)
+        if device_id:
+            self.came(user_id, device_id, now_us)
+
+    def replace(self, user_id: str, device_id: str, before_us: int) -> None:
+        """Closes a device's stream that came before a time: it has opened another one, here or at
+        another node."""
+        old = self._by_device.get((user_id, device_id))
+        if old is not None and device_id and old.came_us < before_us:
+            old.close(closing(Reason.CLOSE_REASON_REPLACED, reconnect=False), drop=True)
 
     def watch_account(self, stream: DeviceStream, cursor: str) -> None:
         """Subscribes a stream to its account's events."""
@@ -268,7 +282,10 @@ class Streams:
                     closing(Reason.CLOSE_REASON_PROTOCOL_ERROR, reconnect=True, refusal=refusal),
                     refusal,
                 )
-        elif now - stream.heard > self.limits.idle_timeout_s:
+            return
+        if now - stream.opened_at > LATE_S:
+            stream.forget_catch_up()
+        if now - stream.heard > self.limits.idle_timeout_s:
             stream.close(closing(Reason.CLOSE_REASON_IDLE, reconnect=True))
         elif expires_us and now_us > expires_us:
             refusal = Refusal("TOKEN_EXPIRED", "the access token has ended: refresh it")

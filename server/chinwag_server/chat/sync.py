@@ -112,7 +112,7 @@ class Sync:
         max_entries = request.max_entries or DEFAULT_ENTRIES
         stamp = self._catch_up.usable(request.resume_stamp)
         # Drawn before the reads: what is committed during them is told again, not missed.
-        now = self._catch_up.now()
+        now = await self._catch_up.moment()
         wanted = Wanted(
             {cursor.channel_id: cursor for cursor in request.cursors},
             stamp,

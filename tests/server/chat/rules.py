@@ -133,10 +133,16 @@ def reason_of(status: Any) -> str:
     return ""
 
 
+class Settling:
+    """How long things take to settle: no time at all, but between nodes."""
+
+    seconds = 0.0
+
+
 async def settle() -> None:
     """Lets everything that is ready run."""
     for _ in range(30):
-        await asyncio.sleep(0)
+        await asyncio.sleep(Settling.seconds / 30)
 
 
 class Room:
@@ -147,11 +153,12 @@ class Room:
         store: ChatStore,
         settings: ChatSettings | None = None,
         *,
-        clock: FakeClock | None = None,
+        clock: Any = None,
+        directory: FakeDirectory | None = None,
         **parts: Any,
     ) -> None:
         self.clock = clock or FakeClock()
-        self.directory = FakeDirectory()
+        self.directory = directory or FakeDirectory()
         self.store = store
         self._random = itertools.count(1)
         self._ids = itertools.count(1)

@@ -44,15 +44,15 @@ async def test_only_the_sender_edits(room: Room) -> None:
     )
 
 
-async def test_a_deletion_redacts_message_and_edits(room: Room, memory: MemoryChatStore) -> None:
-    group = await room.group("ann", "bob")
-    sent = await room.send("ann", group, "secret one")
-    await room.call(
+async def test_a_deletion_redacts_message_and_edits(alone: Room, memory: MemoryChatStore) -> None:
+    group = await alone.group("ann", "bob")
+    sent = await alone.send("ann", group, "secret one")
+    await alone.call(
         "ann", "EditMessage", channel_id=group, message_id=sent, content=content("secret two")
     )
-    await room.call("bob", "AddReaction", channel_id=group, message_id=sent, emoji="+1")
+    await alone.call("bob", "AddReaction", channel_id=group, message_id=sent, emoji="+1")
     for _ in range(2):  # a second time changes nothing
-        answer = await room.call("ann", "DeleteMessage", channel_id=group, message_id=sent)
+        answer = await alone.call("ann", "DeleteMessage", channel_id=group, message_id=sent)
         assert answer.message.HasField("delete_time")
         assert not answer.message.HasField("content")
         assert not answer.message.reactions
@@ -63,16 +63,16 @@ async def test_a_deletion_redacts_message_and_edits(room: Room, memory: MemoryCh
     assert redacted.redacted
     assert redacted.message_sent.client_message_id
     assert redacted.timeline_count == 1
-    late = room.connect("bob")
+    late = alone.connect("bob")
     await late.hello(cursors=cursors((group, 0)))
     assert [entry.redacted for entry in late.entries] == [False, True, True, False, False]
     await refused(
         "MESSAGE_DELETED",
-        room.call("ann", "EditMessage", channel_id=group, message_id=sent, content=content("x")),
+        alone.call("ann", "EditMessage", channel_id=group, message_id=sent, content=content("x")),
     )
     await refused(
         "MESSAGE_DELETED",
-        room.call("bob", "AddReaction", channel_id=group, message_id=sent, emoji="+1"),
+        alone.call("bob", "AddReaction", channel_id=group, message_id=sent, emoji="+1"),
     )
 
 

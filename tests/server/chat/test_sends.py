@@ -99,15 +99,15 @@ async def test_times_never_fall(room: Room) -> None:
 
 
 async def test_a_failing_store_refuses_and_leaves_no_hole(
-    room: Room, memory: MemoryChatStore
+    alone: Room, memory: MemoryChatStore
 ) -> None:
-    group = await room.group("ann", "bob")
+    group = await alone.group("ann", "bob")
     memory.failing = True
-    key = room.message_id()
-    await refused("STORAGE_UNAVAILABLE", room.send("ann", group, "x", client_message_id=key))
+    key = alone.message_id()
+    await refused("STORAGE_UNAVAILABLE", alone.send("ann", group, "x", client_message_id=key))
     memory.failing = False
-    assert await room.send("ann", group, "x", client_message_id=key) == 2
-    assert await room.send("ann", group, "y") == 3
+    assert await alone.send("ann", group, "x", client_message_id=key) == 2
+    assert await alone.send("ann", group, "y") == 3
 
 
 async def test_a_frame_of_sends_is_answered_one_by_one(room: Room) -> None:
@@ -206,17 +206,17 @@ async def test_a_deployment_may_take_less_than_the_contract(memory: MemoryChatSt
 
 
 async def test_a_store_that_cannot_be_read_asks_to_send_again(
-    room: Room, memory: MemoryChatStore, monkeypatch: pytest.MonkeyPatch
+    alone: Room, memory: MemoryChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    group = await room.group("ann", "bob")
-    device = await room.online("ann")
+    group = await alone.group("ann", "bob")
+    device = await alone.online("ann")
 
     async def away(*_args: object) -> None:
         raise StoreUnavailable("no quorum")
 
     send = connect_pb2.SendMessageRequest(
         channel_id=group,
-        client_message_id=room.message_id(),
+        client_message_id=alone.message_id(),
         content=message_pb2.MessageContent(text="hello"),
     )
     with monkeypatch.context() as patched:

@@ -168,24 +168,24 @@ async def test_resume_while_others_send_has_no_hole_and_no_repeat(
     assert len(seen) > 20
 
 
-async def test_a_stamp_spares_unchanged_channels_but_hides_nothing(room: Room) -> None:
-    quiet = await room.group("ann", "bob")
-    busy = await room.group("ann", "bob")
-    bob = room.connect("bob")
+async def test_a_stamp_spares_unchanged_channels_but_hides_nothing(alone: Room) -> None:
+    quiet = await alone.group("ann", "bob")
+    busy = await alone.group("ann", "bob")
+    bob = alone.connect("bob")
     await bob.hello()
     stamp = next(f.caught_up.stamp for f in bob.sink.frames if f.caught_up.stamp)
     bob.drop()
-    await room.send("ann", busy, "new")
-    again = room.connect("bob")
+    await alone.send("ann", busy, "new")
+    again = alone.connect("bob")
     await again.hello(resume_stamp=stamp, cursors=cursors((quiet, 1), (busy, 1)))
     assert again.texts == ["new"]
     assert {event.state.channel_id for event in again.events if event.HasField("state")} == {busy}
     # A device whose cursor lags behind its stamp gets what it misses all the same.
-    await room.send("ann", quiet, "also")
-    third = room.connect("bob")
+    await alone.send("ann", quiet, "also")
+    third = alone.connect("bob")
     await third.hello()
     stamp = next(f.caught_up.stamp for f in third.sink.frames if f.caught_up.stamp)
-    lagging = room.connect("bob")
+    lagging = alone.connect("bob")
     await lagging.hello(resume_stamp=stamp, cursors=cursors((quiet, 1), (busy, 2)))
     assert lagging.texts == ["also"]
 
@@ -312,11 +312,11 @@ async def test_idle_streams_end(room: Room) -> None:
     assert close_of(ann).reconnect
 
 
-async def test_a_drain_closes_with_guidance_after_what_is_queued(room: Room) -> None:
-    group = await room.group("ann", "bob")
-    bob = await room.online("bob")
-    await room.send("ann", group, "last words")
-    room.room.drain()
+async def test_a_drain_closes_with_guidance_after_what_is_queued(alone: Room) -> None:
+    group = await alone.group("ann", "bob")
+    bob = await alone.online("bob")
+    await alone.send("ann", group, "last words")
+    alone.room.drain()
     assert bob.texts == ["last words"]
     assert close_of(bob).reason == close_pb2.CLOSE_REASON_DRAINING
     assert close_of(bob).jitter.ToSeconds() > 0
@@ -422,17 +422,17 @@ async def test_a_deleted_channel_shows_only_that(room: Room) -> None:
 
 
 async def test_nothing_overtakes_a_send_that_was_refused_for_a_moment(
-    room: Room, memory: MemoryChatStore
+    alone: Room, memory: MemoryChatStore
 ) -> None:
-    group = await room.group("ann", "bob")
-    ann = await room.online("ann")
+    group = await alone.group("ann", "bob")
+    ann = await alone.online("ann")
 
     def send(text: str, key: str) -> connect_pb2.SendMessageRequest:
         return connect_pb2.SendMessageRequest(
             channel_id=group, client_message_id=key, content=message_pb2.MessageContent(text=text)
         )
 
-    first, second = room.message_id(), room.message_id()
+    first, second = alone.message_id(), alone.message_id()
     memory.failing = True
     await ann.say(sends=[send("one", first)])
     await settle()

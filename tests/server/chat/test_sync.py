@@ -87,18 +87,18 @@ async def collect(room: Room, count: int, **fields: Any) -> tuple[list[str], str
     return texts, cursor
 
 
-async def test_the_feed_goes_on_from_its_cursor(room: Room) -> None:
-    one, two = await room.group("ann"), await room.group("bob")
+async def test_the_feed_goes_on_from_its_cursor(alone: Room) -> None:
+    one, two = await alone.group("ann"), await alone.group("bob")
     for number in range(5):
-        await room.send("ann", one, f"a{number}")
-        await room.send("bob", two, f"b{number}")
-    texts, cursor = await collect(room, 10)
+        await alone.send("ann", one, f"a{number}")
+        await alone.send("bob", two, f"b{number}")
+    texts, cursor = await collect(alone, 10)
     assert texts == [f"{who}{n}" for n in range(5) for who in "ab"]
-    reading = asyncio.ensure_future(collect(room, 1, cursor=cursor))
+    reading = asyncio.ensure_future(collect(alone, 1, cursor=cursor))
     await settle()
-    await room.send("ann", one, "next")
+    await alone.send("ann", one, "next")
     assert (await asyncio.wait_for(reading, 1))[0] == ["next"]
-    only, _ = await collect(room, 5, channel_ids=[two])
+    only, _ = await collect(alone, 5, channel_ids=[two])
     assert only == [f"b{n}" for n in range(5)]
 
 
@@ -115,13 +115,13 @@ async def test_only_the_named_channels_are_answered(room: Room) -> None:
     assert answer.stamp == ""
 
 
-async def test_a_revoked_key_ends_its_feed_and_its_streams(room: Room) -> None:
+async def test_a_revoked_key_ends_its_feed_and_its_streams(alone: Room) -> None:
     set_caller(Caller(api_key_id="k1"))
-    feed = room.room.servicer.StreamEvents(pb.StreamEventsRequest(), None)
+    feed = alone.room.servicer.StreamEvents(pb.StreamEventsRequest(), None)
     reading = asyncio.ensure_future(anext(feed))
     await settle()
-    room.room.key_revoked("k2")
+    alone.room.key_revoked("k2")
     await settle()
     assert not reading.done()
-    room.room.key_revoked("k1")
+    alone.room.key_revoked("k1")
     await refused("SESSION_REVOKED", reading)

@@ -9,11 +9,12 @@ from unittest import mock
 
 from chinwag.mesh.v1 import log_pb2
 from chinwag_server.chat.sequenced import schema, sequencer, tail
+from chinwag_server.chat.sequenced.reads import TableReads
 from chinwag_server.chat.sequenced.sequencer import Sequencer, ShardEpoch
 from chinwag_server.chat.sequenced.store import SequencedStore
-from chinwag_server.chat.sequenced.tables import Delete, Put
+from chinwag_server.chat.sequenced.tables import Delete, Put, TablesUnavailable
 from chinwag_server.chat.sequenced.tail import Found, Head, spans
-from chinwag_server.chat.store import StoredSend
+from chinwag_server.chat.store import StoredSend, StoreUnavailable
 from tests.simulation.teeth.tooth import method, nothing, tooth
 from tests.simulation.world import Node
 
@@ -65,7 +66,7 @@ async def _read_falling(tables: Any, channel_id: str, head: Head) -> list[Found]
             return kept
 
 
-@tooth("ambushed")
+@tooth("late")
 def epoch_never_falls_and_delete() -> Sequence[Any]:
     """The kept run ends where the epoch falls, and what follows it is deleted: these two cover for
     each other."""
@@ -75,7 +76,7 @@ def epoch_never_falls_and_delete() -> Sequence[Any]:
     ]
 
 
-@tooth("ambushed")
+@tooth("late")
 def window_is_a_span() -> Sequence[Any]:
     """As many ids are deleted behind the end as may be in flight. (With the epochs looked at, that
     would be noticed as little as no deletion at all.)"""
@@ -92,13 +93,13 @@ def window_is_a_span() -> Sequence[Any]:
     ]
 
 
-@tooth("ambushed")
+@tooth("late")
 def tail_rewritten() -> Sequence[Any]:
     """Kept entries are written again, so that they are at QUORUM."""
     return [method(Sequencer, "_rewrite", nothing)]
 
 
-@tooth("ambushed")
+@tooth("late")
 def rows_rewritten() -> Sequence[Any]:
     """And with them their idempotency rows."""
 
@@ -177,7 +178,7 @@ def ack_follows_the_log() -> Sequence[Any]:
     return [method(Sequencer, "_write_all", write_all)]
 
 
-@tooth("ambushed")
+@tooth("late")
 def ack_waits_for_the_row() -> Sequence[Any]:
     """And for the idempotency row."""
     whole = Sequencer._write_all
@@ -192,7 +193,7 @@ def ack_waits_for_the_row() -> Sequence[Any]:
     return [method(Sequencer, "_write_all", write_all)]
 
 
-@tooth("ambushed")
+@tooth("late")
 def hit_validated() -> Sequence[Any]:
     """An idempotency row counts only if the log says the same."""
 
@@ -239,7 +240,11 @@ def readers_stop_at_the_head() -> Sequence[Any]:
 
     async def on_read(self: Node, channel_id: str, after_id: int) -> list[tuple[int, bytes]]:
         await self.room.channels.get(channel_id)
-        entries = await self.store._reads.entries(channel_id, after_id, after_id + 50, 50, 1 << 20)
+        reads = TableReads(self.tables, 0)
+        try:
+            entries = await reads.entries(channel_id, after_id, after_id + 50, 50, 1 << 20)
+        except TablesUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
         return [(entry.id, entry.payload) for entry in entries]
 
     return [method(Node, "on_read", on_read)]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from chinwag.mesh.v1 import mesh_service_pb2 as pb
 from chinwag_server.chat.channels import Channels
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 ANNOUNCE_S = 60.0
 ANNOUNCE_MOST = 128
 RETRY_S = 0.5
+# Whose channels are taken over at one time: a node that starts wins hundreds.
+SHARDS_AT_ONCE = 8
 LOOKED_AT_S = 10.0
 # A link that was down for longer may have lost what is not repeated any more.
 OUTAGE_S = 8.0
@@ -75,6 +78,7 @@ class Across:
 
     Attributes:
         resume: Ends streams with guidance to come back: of users, or of all (None).
+        replace: Ends a device's stream that came before a time.
         listeners, delivery, reads: For the room.
     """
 
@@ -93,6 +97,7 @@ class Across:
         self._links = engines.links
         self._clock = clock
         self.resume: Callable[[Collection[str] | None], None] = lambda _users: None
+        self.replace: Callable[[str, str, int], None] = lambda _user, _device, _before_us: None
         self._inboxes = Inboxes(engines.inbox, engines.raise_generation, clock)
         self._stamps = Stamps(engines.inbox, clock)
         self.listeners = RegisteredListeners()
@@ -130,6 +135,7 @@ class Across:
         self._own_calls: dict[str, OwnCall] = {}
         self.calls = RoutedCalls(owners, engines.links)
         self._down: dict[str, float] = {}
+        self._taking_over = asyncio.Semaphore(SHARDS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         engines.links.on_change(self._link_changed)
 
@@ -218,6 +224,8 @@ class Across:
             case "subscribed":
                 for channel_id in news.subscribed.channel_ids:
                     self._whereabouts.subscribe(channel_id, node_id)
+            case "came":
+                self.replace(news.came.user_id, news.came.device_id, news.came.time_us)
             case "missed":
                 self._resume(None)
             case _:
@@ -231,6 +239,24 @@ class Across:
         if self._answers is None:
             return pb.Answer(error=Refusal("DRAINING", "the node starts").status())
         return await self._answers.asked(node_id, question)
+
+    # --- a device is at one node ---
+
+    def time_us(self) -> int:
+        """Microseconds since 1970 on a clock that the nodes share, as long as it can be read."""
+        return self._stamps.time_us()
+
+    def device_came(self, user_id: str, device_id: str, time_us: int) -> None:
+        """A device opened a stream here: tells the nodes that may have an older one."""
+        came = pb.Came(user_id=user_id, device_id=device_id, time_us=time_us)
+        task = asyncio.ensure_future(self._tell_came(came))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell_came(self, came: pb.Came) -> None:
+        targets = await self._whereabouts.of([came.user_id], ())
+        for node_id in targets.by_node([came.user_id], self._nodes()):
+            self._links.tell(node_id, pb.News(came=came))
 
     async def _own_heads(self, node_id: str, channel_ids: Sequence[str]) -> pb.ChannelHeadsResult:
         assert self._answers is not None
@@ -282,14 +308,14 @@ class Across:
         to nobody. Tries until the epoch ends."""
         while epoch.alive():
             try:
-                for channel_id in await store.take_over_touched(epoch):
-                    await self._announce(store, channel_id)
+                async with self._taking_over:
+                    await store.take_over_touched(epoch, partial(self._announce, store))
                 return
             except StoreUnavailable as error:
                 log.warning("shard %d is not taken over yet: %s", epoch.shard, error)
                 await asyncio.sleep(RETRY_S)
 
-    async def _announce(self, store: SequencedStore, channel_id: str) -> None:
+    async def _announce(self, store: SequencedStore, channel_id: str, _head_id: int) -> None:
         record = await store.channel(channel_id)
         since_us = self._clock.time_us() - int(ANNOUNCE_S * 1e6)
         if record is None or record.head_time_us < since_us:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 
 from chinwag.mesh.v1 import mesh_service_pb2 as pb
 from chinwag_server.chat.routed.answers import is_broadcast, record_of
@@ -48,11 +48,6 @@ class EdgeReads(CommittedReads):
         self._stamps = stamps
         self._broadcasts: OrderedDict[str, bool] = OrderedDict()
         self.on_head: Callable[[str, int], None] = lambda _channel_id, _head_id: None
-
-    @property
-    def stamp(self) -> int:
-        """Of the moment, less what may be on its way here."""
-        return self._stamps.now()
 
     # --- heads ---
 
@@ -112,16 +107,43 @@ class EdgeReads(CommittedReads):
         """A channel's row."""
         return (await self.heads([channel_id]))[0]
 
+    def usable(self, number: int) -> bool:
+        """Whether a stamp of this generation can be one of ours."""
+        return self._stamps.usable(number)
+
+    def now(self) -> int:
+        """The stamp of what has certainly reached this node's streams."""
+        return self._stamps.now()
+
+    async def moment(self) -> int:
+        """The present moment's stamp."""
+        return await self._stamps.moment()
+
+    async def rows(
+        self, user_id: str, since: int, known: Container[str]
+    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+        """The user's channels that changed since a stamp."""
+        # The inbox before the rows: what is changed in between is told live.
+        found = await self._stamps.changed_since(user_id, since) if since else None
+        if found is None:
+            return await self.user_channels(user_id)
+        changed, lately = found
+        return await self._with_heads(
+            row
+            for row in await self._reading(lambda: self._reads.user_rows(user_id))
+            if row.channel_id in changed
+            or (row.channel_id in lately and row.channel_id not in known)
+        )
+
     async def user_channels(
         self, user_id: str, since_stamp: int = 0
     ) -> list[tuple[ChannelRecord, MemberRecord]]:
-        changed: frozenset[str] | None = None
-        if since_stamp:
-            # The inbox before the rows: what is changed in between is told live.
-            changed = await self._stamps.changed_since(user_id, since_stamp)
-        rows = await self._reading(lambda: self._reads.user_rows(user_id))
-        if changed is not None:
-            rows = [row for row in rows if row.channel_id in changed]
+        return await self._with_heads(await self._reading(lambda: self._reads.user_rows(user_id)))
+
+    async def _with_heads(
+        self, found: Iterable[MemberRecord]
+    ) -> list[tuple[ChannelRecord, MemberRecord]]:
+        rows = list(found)
         records = await self.heads([row.channel_id for row in rows])
         return [
             (record, row) for record, row in zip(records, rows, strict=True) if record is not None

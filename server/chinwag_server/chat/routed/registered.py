@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 from chinwag_server.chat.listeners import Listener, Listeners
 from chinwag_server.clock import Clock
@@ -48,6 +49,7 @@ class Registered:
         self._lapsed = lapsed
         self._devices: dict[_Key, int] = {}  # how many listeners each has
         self._due: dict[_Key, None] = {}
+        self._noting: list[_Key] = []
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._wake = asyncio.Event()
         self._was_unknown = True
@@ -99,7 +101,7 @@ class Registered:
         """Waits until the user's devices here are noted, or the node is known to be unknown."""
         if self._was_unknown and self._alive is False:
             return
-        if not any(user == user_id for user, _ in self._due):
+        if not any(user == user_id for user, _ in (*self._noting, *self._due)):
             return
         noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(user_id, []).append(noted)
@@ -116,10 +118,11 @@ class Registered:
             await self._wake.wait()
             self._wake.clear()
             while self._due:
-                keys = list(self._due)[:AT_ONCE]
+                keys = self._noting = list(islice(self._due, AT_ONCE))
                 for key in keys:
                     del self._due[key]
                 done = await asyncio.gather(*(self._note(key) for key in keys))
+                self._noting = []
                 failed = [key for key, noted in zip(keys, done, strict=True) if not noted]
                 self._settle(key for key, noted in zip(keys, done, strict=True) if noted)
                 if failed:
@@ -130,8 +133,8 @@ class Registered:
             if self._alive:
                 self._say(False)
 
-    def _settle(self, keys: object) -> None:
-        for user_id, _ in keys:  # type: ignore[attr-defined]
+    def _settle(self, keys: Iterable[_Key]) -> None:
+        for user_id, _ in keys:
             for noted in self._waiting.pop(user_id, ()):
                 if not noted.done():
                     noted.set_result(None)

@@ -21,7 +21,7 @@ from chinwag_server.mesh.memory_links import MemoryLinks, MemoryNetwork
 from chinwag_server.mesh.memory_sessions import MemorySessions
 from chinwag_server.mesh.shards import SHARDS
 from chinwag_server.meshed import Meshed, Shared
-from tests.server.chat.rules import Room
+from tests.server.chat.rules import Device, FakeClock, FakeDirectory, Room
 
 PREFIX = "/chinwag/"
 TTL_S = 2
@@ -35,7 +35,8 @@ class Node(Room):
         super().__init__(
             meshed.store,
             mesh.settings,
-            clock=SystemClock(),  # type: ignore[arg-type]  # it is only read here
+            clock=mesh.clock,
+            directory=mesh.directory,
             random_bytes=secrets.token_bytes,
             is_mine=meshed.store.owns,
             across=meshed.across,
@@ -62,19 +63,29 @@ class Node(Room):
 
 
 class Nodes:
-    """What they share."""
+    """What they share.
+
+    Args:
+        clock: Of the rules; leases and links have a real one.
+    """
 
     def __init__(
-        self, *, limits: FanoutLimits | None = None, settings: ChatSettings | None = None
+        self,
+        *,
+        limits: FanoutLimits | None = None,
+        settings: ChatSettings | None = None,
+        clock: FakeClock | None = None,
     ) -> None:
+        self.directory = FakeDirectory()
+        self.clock = clock or SystemClock()
         self.limits = limits or FanoutLimits()
         self.settings = settings
-        clock = SystemClock()
+        real = SystemClock()
         self.tables = MemoryTables()
-        self.etcd = MemoryCluster(clock)
+        self.etcd = MemoryCluster(real)
         self.hub = Hub()
-        self.sessions = MemorySessions(clock)
-        self.inboxes = InboxServer(clock)
+        self.sessions = MemorySessions(real)
+        self.inboxes = InboxServer(real)
         self.network = MemoryNetwork()
         self.nodes: list[Node] = []
         self._ids = itertools.count(1)
@@ -108,7 +119,7 @@ class Nodes:
         )
         meshed = Meshed(
             shared,
-            generation=await agreed.generation(),
+            generation=1,
             cluster_id="test",
             clock=clock,
             random_bytes=secrets.token_bytes,
@@ -150,8 +161,22 @@ class Nodes:
             await node.stop()
 
 
+class Anywhere(Node):
+    """All nodes, as a client sees them: each call and each device goes to the next one."""
+
+    def __init__(self, mesh: Nodes) -> None:
+        self.__dict__.update(mesh.nodes[0].__dict__)
+        self._next = itertools.cycle(mesh.nodes)
+
+    async def call(self, user_id: str, method: str, /, **fields: Any) -> Any:
+        return await Room.call(next(self._next), user_id, method, **fields)
+
+    def connect(self, user_id: str, device_id: str = "") -> Device:
+        return next(self._next).connect(user_id, device_id)
+
+
 async def until(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
     """Waits until something holds."""
     async with asyncio.timeout(timeout_s):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  # what it asks has no event
             await asyncio.sleep(0.01)

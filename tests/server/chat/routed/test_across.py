@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -24,13 +26,21 @@ async def mesh(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
     await mesh.stop()
 
 
-async def online(node: Node, user_id: str, device_id: str = "", **hello: object) -> Device:
+async def online(node: Node, user_id: str, device_id: str = "", **hello: Any) -> Device:
     """A device that is caught up."""
     device = node.connect(user_id, device_id)
     await device.hello(**hello)
     await until(lambda: device.stream.live)
     device.clear()
     return device
+
+
+def has_texts(device: Device, count: int) -> bool:
+    return len(device.texts) >= count
+
+
+def is_live(device: Device) -> bool:
+    return device.stream.live
 
 
 async def test_a_send_at_any_node_reaches_devices_at_all(mesh: Nodes) -> None:
@@ -41,7 +51,7 @@ async def test_a_send_at_any_node_reaches_devices_at_all(mesh: Nodes) -> None:
         await node.send(("ann", "bob", "cem")[number % 3], channel, f"m{number}")
     expected = [f"m{number}" for number in range(6)]
     for device in devices:
-        await until(lambda device=device: len(device.texts) >= 6)
+        await until(partial(has_texts, device, 6))
         assert device.texts == expected
         ids = [entry.id for entry in device.entries]
         assert ids == list(range(2, 8))
@@ -107,7 +117,7 @@ async def test_who_is_added_hears_from_then_on(mesh: Nodes) -> None:
 
 
 async def test_a_device_catches_up_at_any_node(mesh: Nodes) -> None:
-    a, b, c = mesh.nodes
+    a, *_ = mesh.nodes
     channel = await a.group("ann", "bob")
     for number in range(5):
         await a.send("ann", channel, f"m{number}")
@@ -115,7 +125,7 @@ async def test_a_device_catches_up_at_any_node(mesh: Nodes) -> None:
     for node in mesh.nodes:
         device = node.connect("bob", f"bob-{node.meshed.node_id}")
         await device.hello(cursors=cursors((channel, 2), generation=generation))
-        await until(lambda device=device: device.stream.live)
+        await until(partial(is_live, device))
         assert device.texts == ["m1", "m2", "m3", "m4"]
 
 
@@ -123,7 +133,7 @@ async def test_registers_and_signals_reach_other_nodes(mesh: Nodes) -> None:
     a, b, c = mesh.nodes
     channel = await a.group("ann", "bob")
     await a.send("ann", channel, "hi")
-    wants = {"subscriptions": {"receipts": True, "typing": True}}
+    wants: dict[str, Any] = {"subscriptions": {"receipts": True, "typing": True}}
     ann, bob, bob2 = (
         await online(a, "ann", **wants),
         await online(b, "bob", "bob-1", **wants),
@@ -161,13 +171,13 @@ async def test_a_broadcast_channel_is_told_to_who_looks(mesh: Nodes) -> None:
     for number in range(3):
         await a.send("ann", channel, f"m{number}")
     for device in looking:
-        await until(lambda device=device: len(device.texts) >= 3)
+        await until(partial(has_texts, device, 3))
         assert device.texts == ["m0", "m1", "m2"]
     assert away.texts == []
 
 
 async def test_a_node_that_leaves_hands_over_and_nothing_fails(mesh: Nodes) -> None:
-    a, b, c = mesh.nodes
+    a, *_ = mesh.nodes
     channel = await a.group("ann", "bob")
     owner = mesh.owner_of(channel)
     rest = [node for node in mesh.nodes if node is not owner]

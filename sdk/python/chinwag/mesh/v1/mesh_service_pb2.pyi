@@ -673,6 +673,7 @@ class News(_message.Message):
     WHEREABOUTS_FIELD_NUMBER: _builtins.int
     SUBSCRIBED_FIELD_NUMBER: _builtins.int
     MISSED_FIELD_NUMBER: _builtins.int
+    CAME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> Global___Entries:
         """Entries that were committed."""
@@ -697,6 +698,10 @@ class News(_message.Message):
     def missed(self) -> Global___Missed:
         """Something that was to be told was dropped."""
 
+    @_builtins.property
+    def came(self) -> Global___Came:
+        """A device that is connected to the telling node now."""
+
     def __init__(
         self,
         *,
@@ -706,12 +711,13 @@ class News(_message.Message):
         whereabouts: Global___Whereabouts | None = ...,
         subscribed: Global___Subscribed | None = ...,
         missed: Global___Missed | None = ...,
+        came: Global___Came | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "for_users", b"for_users", "heads", b"heads", "missed", b"missed", "news", b"news", "subscribed", b"subscribed", "whereabouts", b"whereabouts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["came", b"came", "entries", b"entries", "for_users", b"for_users", "heads", b"heads", "missed", b"missed", "news", b"news", "subscribed", b"subscribed", "whereabouts", b"whereabouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "for_users", b"for_users", "heads", b"heads", "missed", b"missed", "news", b"news", "subscribed", b"subscribed", "whereabouts", b"whereabouts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["came", b"came", "entries", b"entries", "for_users", b"for_users", "heads", b"heads", "missed", b"missed", "news", b"news", "subscribed", b"subscribed", "whereabouts", b"whereabouts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_news: _TypeAlias = _typing.Literal["entries", "heads", "for_users", "whereabouts", "subscribed", "missed"]  # noqa: Y015
+    _WhichOneofReturnType_news: _TypeAlias = _typing.Literal["entries", "heads", "for_users", "whereabouts", "subscribed", "missed", "came"]  # noqa: Y015
     _WhichOneofArgType_news: _TypeAlias = _typing.Literal["news", b"news"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_news) -> _WhichOneofReturnType_news | None: ...
 
@@ -941,6 +947,36 @@ class Subscribed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Subscribed: _TypeAlias = Subscribed  # noqa: Y015
+
+@_typing.final
+class Came(_message.Message):
+    """A device has opened a stream: an older one at another node is to be closed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose."""
+    device_id: _builtins.str
+    """Which."""
+    time_us: _builtins.int
+    """When, in microseconds since 1970 on the clock of the inboxes."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        device_id: _builtins.str = ...,
+        time_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "time_us", b"time_us", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Came: _TypeAlias = Came  # noqa: Y015
 
 @_typing.final
 class Missed(_message.Message):
