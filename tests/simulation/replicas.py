@@ -21,6 +21,7 @@ from chinwag_server.chat.sequenced.tables import (
     Row,
     Table,
     TablesUnavailable,
+    one_by_one,
 )
 from tests.simulation.loop import Loop
 
@@ -122,6 +123,9 @@ class SimTables:
                     again = rng.uniform(0, faults.late_s)
                     cluster.at(again, lambda place=place: land(place))  # type: ignore[misc]
         await self._in_time(done)
+
+    async def write_each(self, batches: Sequence[Sequence[Put | Delete]]) -> None:
+        await one_by_one(self.write, batches)
 
     async def read(
         self,

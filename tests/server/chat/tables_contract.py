@@ -68,6 +68,21 @@ class TablesContract:
 
     # --- values ---
 
+    @pytest.mark.parametrize("size", [10, 9000])
+    async def test_writes_of_several_partitions(self, tables: Tables, name: str, size: int) -> None:
+        names = [f"{name}.{number}" for number in range(4)]
+        batches = [
+            [put(each, 1, 5, data=b"a" * size), put(each, 2, 5, data=b"b" * size)] for each in names
+        ]
+        await tables.write_each(batches)
+        await tables.write_each(batches)
+        await tables.write_each([])
+        for each in names:
+            assert [len(row.blob("data")) for row in await rows(tables, each)] == [size, size]
+        await tables.write_each([[erase(each, (1,), (1,), 6)] for each in names])
+        for each in names:
+            assert await numbers(tables, each) == [2]
+
     async def test_what_was_written_is_read(self, tables: Tables, name: str) -> None:
         cells: dict[str, Value] = {
             "number": 7,

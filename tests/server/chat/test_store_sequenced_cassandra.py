@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import pytest_asyncio
@@ -49,7 +49,10 @@ class Apart:
             return (self._prefix + partition[0], *partition[1:])
         return (int(self._prefix[:12], 16), *partition[1:])
 
-    async def write(self, writes: list[Put | Delete]) -> None:
+    async def write(self, writes: Sequence[Put | Delete]) -> None:
+        await self._tables.write(self._moved(writes))
+
+    def _moved(self, writes: Sequence[Put | Delete]) -> list[Put | Delete]:
         moved: list[Put | Delete] = []
         for write in writes:
             place = self._place(write.partition)
@@ -57,7 +60,10 @@ class Apart:
                 moved.append(Put(write.table, place, write.key, write.cells, write.timestamp))
             else:
                 moved.append(Delete(write.table, place, write.first, write.last, write.timestamp))
-        await self._tables.write(moved)
+        return moved
+
+    async def write_each(self, batches: Sequence[Sequence[Put | Delete]]) -> None:
+        await self._tables.write_each([self._moved(writes) for writes in batches])
 
     async def read(self, table: Table, partition: Key, **bounds: object) -> list[Row]:
         return await self._tables.read(table, self._place(partition), **bounds)  # type: ignore[arg-type]

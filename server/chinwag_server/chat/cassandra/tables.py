@@ -12,7 +12,15 @@ from chinwag_server.chat.cassandra import schema, statements
 from chinwag_server.chat.cassandra.address import Address
 from chinwag_server.chat.cassandra.bridge import IN_FLIGHT, WAITING, Bridge
 from chinwag_server.chat.cassandra.coalesce import Coalescer
-from chinwag_server.chat.sequenced.tables import Delete, Key, Put, Row, Table, TablesUnavailable
+from chinwag_server.chat.sequenced.tables import (
+    Delete,
+    Key,
+    Put,
+    Row,
+    Table,
+    TablesUnavailable,
+    one_by_one,
+)
 from chinwag_server.chat.store import StoreError
 
 TIMEOUT_S = 5.0
@@ -22,6 +30,10 @@ PAGE_ROWS = 50
 SMALL_PAGE_ROWS = 2000
 # Cassandra refuses a request of 13 MB, with a heap of 512 MB.
 MAX_WRITE_BYTES = 8 << 20
+# Of what goes to several partitions in one request: Cassandra warns of more than 5 KiB and of more
+# than ten partitions, and refuses 50 KiB.
+SMALL_BYTES = 3 << 10
+SMALL_PARTITIONS = 8
 # Raises a shard's epoch. All columns of the condition come back if it is not met: that on the
 # nonce is always met.
 CLAIM = (
@@ -95,6 +107,24 @@ class CassandraTables:
         assert len({write.partition for write in writes}) <= 1, "a batch is of one partition"
         if sum(_size(write) for write in writes) > MAX_WRITE_BYTES:
             raise ValueError(f"a batch of more than {MAX_WRITE_BYTES} bytes: write it in parts")
+        await self._write(writes)
+
+    async def write_each(self, batches: Sequence[Sequence[Put | Delete]]) -> None:
+        """As `Tables.write_each`: small ones in one request, which costs this process half as much
+        as a request each.
+
+        Raises:
+            TablesUnavailable: What became of them is not known.
+            ValueError: One is more than `MAX_WRITE_BYTES`.
+        """
+        writes = [write for batch in batches for write in batch]
+        small = sum(_size(write) for write in writes) <= SMALL_BYTES
+        if 1 < len(batches) <= SMALL_PARTITIONS and small:
+            await self._write(writes)
+        else:
+            await one_by_one(self.write, batches)
+
+    async def _write(self, writes: Sequence[Put | Delete]) -> None:
         deadline = self._deadline()
         bound = [
             self._delete(write) if isinstance(write, Delete) else self._put(write)

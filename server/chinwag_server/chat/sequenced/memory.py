@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from chinwag_server.chat.sequenced.cells import Replica
-from chinwag_server.chat.sequenced.tables import Delete, Key, Put, Row, Table
+from chinwag_server.chat.sequenced.tables import Delete, Key, Put, Row, Table, one_by_one
 
 
 class MemoryTables:
@@ -24,6 +24,9 @@ class MemoryTables:
     async def write(self, writes: Sequence[Put | Delete]) -> None:
         assert len({write.partition for write in writes}) <= 1, "a batch is of one partition"
         self._replica.apply(writes)
+
+    async def write_each(self, batches: Sequence[Sequence[Put | Delete]]) -> None:
+        await one_by_one(self.write, batches)
 
     async def read(
         self,

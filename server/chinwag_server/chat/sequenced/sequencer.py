@@ -20,6 +20,7 @@ from chinwag.chat.v1 import channel_pb2
 from chinwag.mesh.v1 import log_pb2
 from chinwag_server.chat.sequenced import schema
 from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver, GiveUp
+from chinwag_server.chat.sequenced.feed import FeedEnds, ShardFeed
 from chinwag_server.chat.sequenced.projection import (
     REGISTER_BITS,
     Projector,
@@ -75,13 +76,20 @@ class _Refused(Exception):
 class ShardEpoch:
     """What the channels of a shard share while one epoch lasts.
 
+    Args:
+        ends: Of the feeds that are written; None: none are.
+
     Attributes:
         caught_up: Whether all channels that the owners before had noted were taken over.
+        feed: Where commits are noted too.
     """
 
-    def __init__(self, epoch: Epoch, tables: Tables, give_up: GiveUp) -> None:
+    def __init__(
+        self, epoch: Epoch, tables: Tables, give_up: GiveUp, ends: FeedEnds | None = None
+    ) -> None:
         self.epoch = epoch
         self.caught_up = False
+        self.feed = None if ends is None else ShardFeed(epoch, ends, self._insist, self.give_up)
         self._tables = tables
         self._give_up = give_up
         self._registers = 0
@@ -139,6 +147,9 @@ class ShardEpoch:
                 log.warning("a write will be repeated: %s", error)
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, longest_s)
+
+    async def _insist(self, rows: Rows) -> None:
+        await self.insist(lambda: self._tables.write(rows))
 
     async def touch(self, channel_id: str) -> None:
         """Notes that a channel is given ids, before the first: the next owner looks at once for
@@ -241,9 +252,13 @@ class Sequencer:
         self.shard.check_again()
         head = hint
         self.row = row
+        number, beside = await self._feed_row(kept[0][0], kept[-1][0]) if kept else (0, [])
         for entry_id, record in kept:
             head = head.after(entry_id, record)
-            await self._follow(entry_id, record, writes_of(self.channel_id, record.projections))
+            follow = writes_of(self.channel_id, record.projections)
+            await self._follow(entry_id, record, follow, beside)
+            beside = []
+        self._feed_done(number)
         if kept and self._before_ack is not None:
             entries = [append_of(self.channel_id, at, record) for at, record in kept]
             await self._before_ack(self.channel_id, entries)
@@ -353,6 +368,7 @@ class Sequencer:
         head = self.head
         steps: list[tuple[int, log_pb2.LogRecord | None, list[Write]]] = []
         appends: list[AppendEntry] = []
+        number, beside = 0, list[Put | Delete]()
         made = self.exists
         for place, part in enumerate(parts):
             before, groups = _by_entry(part.writes)
@@ -381,15 +397,30 @@ class Sequencer:
                 await self._write_entries(bucket, some)
             # The ack follows the head, and the head the log at QUORUM under a lease that lived.
             self.shard.check_again()
+            number, beside = await self._feed_row(appends[0].id, appends[-1].id)
         for at_id, record, follow in steps:
-            await self._follow(at_id, record, follow)
+            await self._follow(at_id, record, follow, beside if record is not None else ())
+            beside = beside if record is None else []
         if appends and self._before_ack is not None:
             await self._before_ack(self.channel_id, appends)
         self.shard.check_again()
         self.head = head
+        self._feed_done(number)
         if head.id - self._hinted >= HINT_EVERY:
             # Not before: where the next owner begins, everything has been done.
             await self._hint()
+
+    async def _feed_row(self, first_id: int, last_id: int) -> tuple[int, Rows]:
+        """The row that tells of entries in the shard's feed, and its number. No sooner than the
+        entries are the log's for good."""
+        if self.shard.feed is None:
+            return 0, []
+        number, row = await self.shard.feed.row(self.channel_id, first_id, last_id)
+        return number, [row]
+
+    def _feed_done(self, number: int) -> None:
+        if number and self.shard.feed is not None:
+            self.shard.feed.done(number)
 
     async def _write_entries(self, bucket: int, some: Sequence[Found]) -> None:
         """Entries of one bucket, with their idempotency rows, at QUORUM."""
@@ -434,22 +465,18 @@ class Sequencer:
 
     async def _write_all(self, some: Sequence[Rows]) -> None:
         """Batches of different partitions, at the same time; all are finished when it returns."""
-        if len(some) == 1:
-            await self.shard.insist(lambda: self._tables.write(some[0]))
-            return
-        results = await asyncio.gather(
-            *(self.shard.insist(lambda rows=rows: self._tables.write(rows)) for rows in some),  # type: ignore[misc]
-            return_exceptions=True,
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await self.shard.insist(lambda: self._tables.write_each(some))
 
     async def _follow(
-        self, at_id: int, record: log_pb2.LogRecord | None, follow: Sequence[Write]
+        self,
+        at_id: int,
+        record: log_pb2.LogRecord | None,
+        follow: Sequence[Write],
+        beside: Sequence[Put | Delete] = (),
     ) -> None:
-        """Writes what follows from an entry, or with no record what was submitted without one."""
-        rows: Rows = []
+        """Writes what follows from an entry, or with no record what was submitted without one;
+        and at the same time what is to be written `beside` it."""
+        rows: Rows = [*beside]
         redactions: list[Redact] = []
         others: list[Write] = []
         for write in follow:

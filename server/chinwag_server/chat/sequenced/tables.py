@@ -7,7 +7,8 @@ sequencer builds an order on it. Every adapter passes tests/server/chat/tables_c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -87,6 +88,20 @@ class Row:
         return value
 
 
+Write = Callable[[Sequence["Put | Delete"]], Awaitable[None]]
+
+
+async def one_by_one(write: Write, batches: Sequence[Sequence[Put | Delete]]) -> None:
+    """`Tables.write_each` for those that can do no better."""
+    if len(batches) == 1:
+        await write(batches[0])
+        return
+    results = await asyncio.gather(*map(write, batches), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
 class Tables(Protocol):
     """Reads and writes at QUORUM. All methods are called on the event loop."""
 
@@ -96,6 +111,14 @@ class Tables(Protocol):
 
         Raises:
             TablesUnavailable: What became of them is not known.
+        """
+
+    async def write_each(self, batches: Sequence[Sequence[Put | Delete]]) -> None:
+        """Several writes, each as of `write`, at the same time. It ends when all have: nothing is
+        under way any more.
+
+        Raises:
+            TablesUnavailable: What became of each of them is not known.
         """
 
     async def read(
