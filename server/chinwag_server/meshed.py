@@ -79,6 +79,7 @@ class Meshed:
     Args:
         generation: Of the store, as the nodes agree.
         cluster_id: Of the mesh.
+        feed: Whether commits are noted for StreamEvents; the same on all nodes.
         zone, capacity, version: What the node says of itself.
 
     Attributes:
@@ -96,6 +97,7 @@ class Meshed:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         limits: FanoutLimits,
+        feed: bool = True,
         zone: str = "",
         capacity: float = 1.0,
         version: str = "",
@@ -140,7 +142,13 @@ class Meshed:
             shared.agreed.raise_inbox_generation,
         )
         self.across = Across(
-            engines, self, nodes=self._others, generation=generation, limits=limits, clock=clock
+            engines,
+            self,
+            nodes=self._others,
+            generation=generation,
+            limits=limits,
+            clock=clock,
+            feed=feed,
         )
         late.to = self.across
         self.store = SequencedStore(
@@ -150,7 +158,9 @@ class Meshed:
             generation=generation,
             clock=clock,
             before_ack=self.across.before_ack,
+            feed=self.across.feed_ends,
         )
+        self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- chat.routed.owners.Owners ---
@@ -199,9 +209,11 @@ class Meshed:
         await self._say(NodeState.SERVING)
 
     async def drain(self, timeout_s: float) -> None:
-        """Hands all shards over, for so long at most; devices may stay meanwhile."""
+        """Hands all shards over, for so long at most. Devices may stay meanwhile: what they send
+        goes to the new owners."""
+        self._draining = True
         await self._say(NodeState.DRAINING)
-        await self.ownership.stop(timeout_s)
+        await self.ownership.hand_over(timeout_s)
 
     async def stop(self) -> None:
         """Leaves."""
@@ -227,7 +239,8 @@ class Meshed:
         self.links.follow(
             {node.node_id: node.address for node in nodes.values() if node.node_id != self.node_id}
         )
-        self.ownership.assign(serving(nodes))
+        # Also if etcd did not hear that this one drains.
+        self.ownership.assign({} if self._draining else serving(nodes))
 
     async def _follow_inbox(self) -> None:
         await self._agreed.follow_inbox(self._inbox.agree)

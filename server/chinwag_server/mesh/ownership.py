@@ -162,8 +162,8 @@ class Ownership:
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
-    async def stop(self, timeout_s: float) -> None:
-        """Hands all shards over; what is not over by then ends, and its key with the lease."""
+    async def hand_over(self, timeout_s: float) -> None:
+        """Hands all shards over, for so long at most, and goes on to follow who owns them."""
         self.assign({})
         try:
             async with asyncio.timeout(timeout_s):
@@ -172,6 +172,10 @@ class Ownership:
                     await self._moved.wait()
         except TimeoutError:
             log.warning("%d shards were not handed over in %g s", len(self._epochs), timeout_s)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Hands all shards over; what is not over by then ends, and its key with the lease."""
+        await self.hand_over(timeout_s)
         tasks = [*self._tasks, *self._busy.values()]
         for task in tasks:
             task.cancel()

@@ -200,6 +200,29 @@ async def test_a_node_that_leaves_hands_over_and_nothing_fails(mesh: Nodes) -> N
     assert all(result.message_id for result in sender.results)
 
 
+async def test_devices_of_a_node_that_drains_go_on(mesh: Nodes) -> None:
+    a, b, c = mesh.nodes
+    channels = [await a.group("ann", "bob") for _ in range(6)]
+    ann, bob = await online(a, "ann"), await online(b, "bob")
+    await a.meshed.drain(5)
+    assert not any(a.owns(channel) for channel in channels)
+    for channel in channels:
+        await ann.say(
+            sends=[
+                {
+                    "channel_id": channel,
+                    "client_message_id": a.message_id(),
+                    "content": {"text": "still here"},
+                }
+            ]
+        )
+    await until(partial(has_texts, bob, 6))
+    await until(partial(has_texts, ann, 6))
+    assert all(result.message_id for result in ann.results)
+    await c.send("bob", channels[0], "heard")
+    await until(partial(has_texts, ann, 7))
+
+
 async def test_stamps_tell_what_changed(mesh: Nodes) -> None:
     a, b, _ = mesh.nodes
     channel = await a.group("ann", "bob")
