@@ -408,7 +408,8 @@ def test_older_changes_of_a_batch_end_no_epoch() -> None:
         )
         batch = Changes(snapshot.revision, (older, Deleted(ours.key, 2), ours))
         ann.ownership._see_changes(batch)
-        assert epoch is not None and epoch.alive()
+        assert epoch is not None
+        assert epoch.alive()
         assert ann.ownership.epoch_of(0) is epoch
 
     world.run(scenario)
