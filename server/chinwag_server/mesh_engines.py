@@ -21,7 +21,7 @@ from chinwag_server.mesh.bus import Bus
 from chinwag_server.mesh.coordination import CoordinationRefused, CoordinationUnavailable
 from chinwag_server.mesh.links import Answers, Links
 from chinwag_server.mesh.membership import PREFIX
-from chinwag_server.mesh.unavailable import Unavailable
+from chinwag_server.mesh.unavailable import Refused, Unavailable
 from chinwag_server.meshed import Shared
 
 FIRST_PAUSE_S = 0.5
@@ -40,13 +40,13 @@ async def until_there(name: str, work: Callable[[], Awaitable[_Found]]) -> _Foun
     """Does something with an engine, again and again until the engine is there.
 
     Raises:
-        EngineRefused, StoreRefused: It is there, and refuses.
+        EngineRefused: It is there, and refuses.
     """
     pause_s = FIRST_PAUSE_S
     while True:
         try:
             return await work()
-        except (StoreRefused, CoordinationRefused) as error:
+        except (StoreRefused, CoordinationRefused, Refused) as error:
             raise EngineRefused(f"{name}: {error}") from error
         except (StoreError, CoordinationUnavailable, Unavailable, OSError) as error:
             log.warning("%s is not there, waiting for it: %s", name, error)

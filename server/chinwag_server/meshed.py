@@ -254,7 +254,7 @@ class Meshed:
             raise CoordinationUnavailable(f"the epoch is not stored: {error}") from error
         if stored != (epoch.number, epoch.nonce):
             raise EpochRefused(
-                f"shard {epoch.shard} was claimed at revision {epoch.number}, and its data has "
+                f"shard {epoch.shard} was claimed with epoch {epoch.number}, and its data has "
                 f"epoch {stored[0]}: etcd was restored from an older backup, or is another one. "
                 "`chinwag raise-epochs` mends it (docs/deploy.md)"
             )

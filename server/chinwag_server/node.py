@@ -187,6 +187,7 @@ class Node:
             clock=self._clock,
             random_bytes=secrets.token_bytes,
             limits=rooms.fanout_limits(settings.mesh),
+            feed=settings.mesh.feed,
             zone=settings.mesh.zone,
             capacity=settings.mesh.capacity,
             version=__version__,
@@ -216,6 +217,11 @@ class Node:
     def _show(self, chat: ChatRoom, store: ChatStore) -> None:
         metrics = self.metrics
         metrics.gauge("chinwag_streams", "Open device streams.", lambda: len(chat.streams))
+        metrics.gauge(
+            "chinwag_stream_opens_wait_seconds",
+            "How long the queue of device streams is that were told to come back in their turn.",
+            lambda: chat.streams.admission.queue_s,
+        )
         metrics.counter(
             "chinwag_deliveries",
             "Entries passed on to streams, one a device.",

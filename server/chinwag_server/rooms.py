@@ -18,6 +18,7 @@ from chinwag_server.config import LimitSettings, MeshSettings, Settings
 from chinwag_server.datadir import DataDir
 from chinwag_server.mesh.bus import Bus
 from chinwag_server.meshed import Meshed
+from chinwag_server.rpc.admission import Admission
 from chinwag_server.rpc.auth import Authenticator, TokenKind
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.ratelimit import Limiter, Rate, StreamRates
@@ -25,6 +26,8 @@ from chinwag_server.rpc.ratelimit import Limiter, Rate, StreamRates
 # Streams whose frames are parsed by their rooms: a bad one is answered inside the stream.
 RAW_METHODS = frozenset({"/chinwag.account.v1.AccountService/Watch"})
 PUSHED_METHODS = frozenset({"/chinwag.chat.v1.ChatService/Connect"})
+# What a node of a mesh opens a second, unless told otherwise: a quarter of a core.
+MESH_STREAM_OPENS_PER_SECOND = 300.0
 
 
 class AccountSide(Protocol):
@@ -98,6 +101,7 @@ def build_chat(
         authenticate=authenticate,
         settings=chat_settings(settings),
         rates=stream_rates(settings.limits, clock),
+        admission=admission(settings, clock),
         watch_account=account.watch,
         clock=clock,
         is_mine=is_mine,
@@ -171,6 +175,14 @@ def stream_rates(limits: LimitSettings, clock: Clock) -> StreamRates:
             Rate(limits.address_sends_per_second, limits.address_sends_burst),
         ),
     )
+
+
+def admission(settings: Settings, clock: Clock) -> Admission:
+    """Device streams that are opened."""
+    per_second = settings.limits.stream_opens_per_second
+    if per_second is None:
+        per_second = MESH_STREAM_OPENS_PER_SECOND if settings.mesh.coordination_url else 0.0
+    return Admission(Rate(per_second, settings.limits.stream_opens_burst), clock)
 
 
 def _limiter(limits: LimitSettings, clock: Clock, user: Rate, address: Rate) -> Limiter:

@@ -17,6 +17,7 @@ from chinwag_server.chat.sequenced.store import SequencedStore
 from chinwag_server.chat.store import AppendEntry, StoreUnavailable
 from chinwag_server.mesh.coordination import CoordinationUnavailable
 from chinwag_server.mesh.membership import (
+    PREFIX,
     Membership,
     NodeRecord,
     NodeState,
@@ -25,6 +26,7 @@ from chinwag_server.mesh.membership import (
 )
 from chinwag_server.mesh.memory_coordination import MemoryCluster, MemoryCoordination
 from chinwag_server.mesh.ownership import Epoch, EpochRefused, Ownership, Owning
+from chinwag_server.mesh.shard_keys import BASE
 from chinwag_server.mesh.shards import shard_of
 from chinwag_server.rpc.caller import Caller, set_caller
 from chinwag_server.rpc.errors import Refusal
@@ -288,8 +290,9 @@ class World:
     def raise_epochs(self) -> None:
         """What is to be done after etcd was restored: new epochs are above all that are stored."""
         above = max((epoch for epoch, _ in self.tables.epochs.values()), default=0)
-        while self.etcd.snapshot("").revision <= above:
-            self.etcd.write("/raised", b"", 0)
+        base = above - self.etcd.snapshot("").revision
+        if base > 0:
+            self.etcd.write(f"{PREFIX}shards/{BASE}", str(base).encode(), 0)
 
     async def call(self, node: Node, method: str, *args: Any) -> Any:
         """Asks a node over the network. It may wait for ever there, and the answer may be lost.

@@ -15,7 +15,7 @@ from chinwag.common.v1 import close_pb2
 from chinwag_server.chat.catchup import CatchUp, StoreChanges
 from chinwag_server.chat.channels import Channels
 from chinwag_server.chat.directory import Directory
-from chinwag_server.chat.feed import Feed
+from chinwag_server.chat.feed import Feed, StoreFeed
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
 from chinwag_server.chat.lifecycle import Lifecycle
@@ -42,6 +42,7 @@ from chinwag_server.chat.streams import (
 from chinwag_server.chat.sync import Sync
 from chinwag_server.chat.views import Views
 from chinwag_server.clock import Clock, SystemClock
+from chinwag_server.rpc.admission import Admission
 from chinwag_server.rpc.caller import Caller
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class ChatRoom:
 
     Args:
         store: Opened by the caller, and closed by them after `stop`.
+        admission: How many device streams are opened; None: as many as come.
         authenticate: Verifies an access token for renew_token.
         watch_account: Subscribes a stream to its account's events.
         is_mine: Whether a channel of this id would be this node's.
@@ -100,6 +102,7 @@ class ChatRoom:
         authenticate: Authenticate,
         settings: ChatSettings | None = None,
         rates: RateLimits | None = None,
+        admission: Admission | None = None,
         watch_account: WatchAccount | None = None,
         clock: Clock | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
@@ -162,6 +165,7 @@ class ChatRoom:
             limits=settings.stream,
             advertised=_advertised(settings),
             rates=rates,
+            admission=admission,
             authenticate=authenticate,
             watch_account=watch_account,
             generation=store.generation,
@@ -169,7 +173,7 @@ class ChatRoom:
             max_user_streams=settings.max_user_streams,
             max_sends_per_frame=settings.max_sends_per_frame,
         )
-        self._feed = Feed(store, catch_up, self.hub)
+        self._feed = Feed(StoreFeed(store, self.hub) if across is None else across.feed)
         serving = Serving(
             sends=sends,
             messages=self.messages,

@@ -11,7 +11,7 @@ import protovalidate
 from chinwag.chat.v1 import connect_pb2
 from chinwag_server.chat import frames
 from chinwag_server.chat.catchup import CatchUp
-from chinwag_server.chat.guidance import Reason, closing
+from chinwag_server.chat.guidance import Reason, closing, overloaded
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
 from chinwag_server.chat.listeners import Listeners
@@ -19,9 +19,11 @@ from chinwag_server.chat.outbox import Flusher
 from chinwag_server.chat.sends import Answer
 from chinwag_server.chat.stream import DeviceStream, StreamLimits
 from chinwag_server.clock import Clock
+from chinwag_server.rpc.admission import Admission
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
 from chinwag_server.rpc.pushed import Sink
+from chinwag_server.rpc.ratelimit import Rate
 from chinwag_server.rpc.validation import field_problem
 
 SWEEP_S = 1.0
@@ -74,6 +76,7 @@ class Streams:
     """The open streams, by user and device.
 
     Args:
+        admission: How many are opened; None: as many as come.
         max_user_streams: Streams that one user may have open.
         max_sends_per_frame: Sends in a frame; of a larger one none is taken.
         authenticate: Verifies an access token for renew_token.
@@ -93,6 +96,7 @@ class Streams:
         limits: StreamLimits,
         advertised: connect_pb2.Limits,
         rates: RateLimits,
+        admission: Admission | None,
         authenticate: Authenticate,
         watch_account: WatchAccount | None,
         generation: int,
@@ -116,6 +120,7 @@ class Streams:
         self.max_sends_per_frame = max_sends_per_frame
         self.take_frame = rates.take_frame
         self.take_sends = rates.take_sends
+        self.admission = admission or Admission(Rate(0, 1), clock)
         # Called with each (user, device, time) that has said hello; the time is of `now_us`.
         self.came: Callable[[str, str, int], None] = lambda _user, _device, _time_us: None
         self.now_us: Callable[[], int] = clock.time_us
@@ -148,6 +153,8 @@ class Streams:
             self._sweeper = asyncio.ensure_future(self._sweep())
         if self._draining:
             self._close_draining(stream)
+        elif (when := self.admission.take()) is not None:
+            stream.close(*overloaded(when))
         return stream
 
     def new_session_id(self) -> str:

@@ -1,8 +1,9 @@
 """The `chinwag` command: one module a sub-command, imported only when it is the one that runs.
 
-A module `cli/NAME.py` (or package) has `add_arguments(parser)` and `run(args) -> int`, which gives
-an exit code of `cli.exits`, and stands with a line of help in `COMMANDS`. What is wrong is raised
-as `CommandError`: the text goes to the standard error stream, and its code is the exit code.
+A module `cli/NAME.py` (or package; a `-` of the name is a `_` there) has `add_arguments(parser)` and
+`run(args) -> int`, which gives an exit code of `cli.exits`, and stands with a line of help in
+`COMMANDS`. What is wrong is raised as `CommandError`: the text goes to the standard error stream,
+and its code is the exit code.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ COMMANDS = {
     "config": "print the effective settings and where they come from",
     "apikey": "make an API key for a team's backend",
     "migrate": "make what the databases of a mesh lack",
+    "raise-epochs": "after etcd was restored, have nodes own channels again",
     "backup": "copy the stores to a file, while the node runs",
     "restore": "make the stores from such a file",
     "check": "read all of the stores and verify that they are sound",
@@ -58,11 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     module = None
     for name, text in COMMANDS.items():
-        if importlib.util.find_spec(f"{__name__}.{name}") is None:
+        path = f"{__name__}.{name.replace('-', '_')}"
+        if importlib.util.find_spec(path) is None:
             continue
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name == chosen:
-            module = importlib.import_module(f"{__name__}.{name}")
+            module = importlib.import_module(path)
             module.add_arguments(command)
     args = parser.parse_args(arguments)
     assert module is not None

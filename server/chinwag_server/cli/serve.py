@@ -76,7 +76,9 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
     stop = _stop_on_signal()
     try:
         if not await _started(node, stop):
-            return Exit.OK
+            # A driver may still wait on a thread for an engine: nobody waits for that.
+            log.info("stopped before it served")
+            _exit_now(Exit.OK)
     except (
         ConfigError,
         DataDirError,

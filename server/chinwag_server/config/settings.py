@@ -149,6 +149,14 @@ class LimitSettings:
         5, "Calls without a token (sign-up, login, token refresh) from an address.", low=0
     )
     anonymous_calls_burst: int = setting(50, "The same at once, after a pause.", low=1)
+    stream_opens_per_second: float | None = setting(
+        None,
+        "Device streams that a node opens; others are told when to come back, each in its turn. "
+        "Empty: 300 in a mesh, where the devices of a node that dies come to those that are left, "
+        "and no limit for a node that is alone.",
+        low=0,
+    )
+    stream_opens_burst: int = setting(300, "The same at once, after a pause.", low=1)
     exempt_addresses: tuple[str, ...] = setting(
         LOOPBACK, "Addresses and networks that have no limit by address."
     )
@@ -308,6 +316,11 @@ class MeshSettings:
         "larger one only devices that look at it get them. 0: never.",
         low=0,
         high=1_000_000_000,
+    )
+    feed: bool = setting(
+        True,
+        "Keep what StreamEvents reads: a tenth more work for each send. The same on all nodes; "
+        "what is sent while it is off never comes in a feed.",
     )
 
 

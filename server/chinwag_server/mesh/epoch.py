@@ -13,16 +13,24 @@ class EpochRefused(Exception):
 class Epoch:
     """One ownership of one shard. It ends once and for good.
 
+    Args:
+        base: What revisions lack, where etcd was restored or rebuilt (`mesh.raising`).
+
     Attributes:
-        number: The key's creation revision: greater than that of all epochs of the shard before.
+        revision: At which the key was made.
+        number: Of the epoch, which is the revision and the base: greater than that of all epochs
+            of the shard before.
         nonce: Drawn for the claim; revisions can repeat after a restore.
     """
 
-    __slots__ = ("_held", "_over", "nonce", "number", "shard")
+    __slots__ = ("_held", "_over", "nonce", "number", "revision", "shard")
 
-    def __init__(self, shard: int, number: int, nonce: bytes, held: HeldLease) -> None:
+    def __init__(
+        self, shard: int, revision: int, nonce: bytes, held: HeldLease, *, base: int = 0
+    ) -> None:
         self.shard = shard
-        self.number = number
+        self.revision = revision
+        self.number = base + revision
         self.nonce = nonce
         self._held = held
         self._over = False

@@ -102,6 +102,23 @@ def serving(nodes: Mapping[str, NodeRecord]) -> dict[str, float]:
     }
 
 
+async def check_cluster(coordination: Coordination, prefix: str, cluster_id: str) -> None:
+    """Makes a prefix a mesh's, if it is nobody's.
+
+    Raises:
+        WrongCluster: It belongs to another one.
+        CoordinationUnavailable: It cannot be told.
+    """
+    key, wanted = f"{prefix}cluster", cluster_id.encode()
+    found = await coordination.create(key, wanted)
+    if found.value != wanted:
+        raise WrongCluster(
+            f"{key} in etcd says {found.value.decode(errors='replace')!r}, this node is configured "
+            f"for the cluster {cluster_id!r}: give it that cluster's id, or an etcd of its own (the "
+            f"prefix {prefix} is the same for all)"
+        )
+
+
 class Membership:
     """This node among the others.
 
@@ -130,7 +147,7 @@ class Membership:
         self._coordination = coordination
         self._clock = clock
         self._cluster_id = cluster_id
-        self._cluster_key = f"{prefix}cluster"
+        self._prefix = prefix
         self._nodes_prefix = f"{prefix}nodes/"
         self._changed = changed
         self._ttl_s = ttl_s
@@ -200,21 +217,11 @@ class Membership:
     # --- this node ---
 
     async def _register(self) -> None:
-        await self._check_cluster()
+        await check_cluster(self._coordination, self._prefix, self._cluster_id)
         lease = await self._coordination.grant(self._ttl_s)
         self._held = HeldLease(lease, self._margin_s, self._clock)
         self._entry = None
         await self._write()
-
-    async def _check_cluster(self) -> None:
-        wanted = self._cluster_id.encode()
-        found = await self._coordination.create(self._cluster_key, wanted)
-        if found.value != wanted:
-            raise WrongCluster(
-                f"{self._cluster_key} in etcd says {found.value.decode(errors='replace')!r}, this "
-                f"node is configured for the cluster {self._cluster_id!r}: give it that cluster's "
-                "id, or a prefix of its own"
-            )
 
     async def _write(self) -> None:
         """Brings our key up to date. By `replace`, so that a late write never undoes a newer."""

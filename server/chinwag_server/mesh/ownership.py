@@ -245,14 +245,16 @@ class Ownership:
                 news.revision,
             )
             self._end_lease()
+        base = self._keys.base
         self._keys.replace(news)
         for epoch in list(self._epochs.values()):
             self._check(epoch)
+        self._see_base(base)
         self._look_at_all()
 
     def _see_changes(self, news: Changes) -> None:
         # All of them before any check: what a batch ends with is how it is at its revision.
-        self._keys.revision = news.revision
+        base, self._keys.revision = self._keys.base, news.revision
         touched: dict[int, None] = {}
         for change in news.changes:
             shard = self._keys.note(change.key, change if isinstance(change, Entry) else None)
@@ -263,6 +265,16 @@ class Ownership:
             if epoch is not None:
                 self._check(epoch)
             self._look_at(shard)
+        self._see_base(base)
+
+    def _see_base(self, before: int) -> None:
+        """Claims again what was refused, once epochs were raised. Epochs that count go on: each
+        is above those before it of its shard, whatever its base."""
+        if self._keys.base == before:
+            return
+        log.info("epochs are revisions plus %d, before this plus %d", self._keys.base, before)
+        self._refused.clear()
+        self._look_at_all()
 
     def _check(self, epoch: Epoch) -> None:
         """An epoch whose key is gone, or is another's, is over."""
@@ -271,8 +283,8 @@ class Ownership:
         if entry is None or holder is None:
             fits = False
         else:
-            fits = (entry.create_revision, holder.nonce) == (epoch.number, epoch.nonce.hex())
-        if not fits and self._keys.revision >= epoch.number:
+            fits = (entry.create_revision, holder.nonce) == (epoch.revision, epoch.nonce.hex())
+        if not fits and self._keys.revision >= epoch.revision:
             log.error("%r lost its key: %s", epoch, "it is gone" if entry is None else entry)
             self._lose(epoch)
 
@@ -337,7 +349,10 @@ class Ownership:
         entry = await self._create(shard, self._value(nonce), held)
         if entry is None:
             return
-        epoch = self._epochs[shard] = Epoch(shard, entry.create_revision, nonce, held)
+        # A base that is just being raised is the old one here, or the new one: whichever, what is
+        # stored with the data judges the epoch that comes of it.
+        base = self._keys.base
+        epoch = self._epochs[shard] = Epoch(shard, entry.create_revision, nonce, held, base=base)
         if entry.mod_revision <= self._keys.revision:
             self._check(epoch)
         if await self._confirmed(epoch):
@@ -400,7 +415,7 @@ class Ownership:
             log.exception("%r was not handed over: it ends now", epoch)
         # It must not count any more when the delete goes out.
         self._lose(epoch)
-        await self._delete(epoch.shard, epoch.number, self._value(epoch.nonce))
+        await self._delete(epoch.shard, epoch.revision, self._value(epoch.nonce))
 
     async def _delete(self, shard: int, create_revision: int, value: bytes) -> None:
         """Deletes a key of ours of which no epoch counts."""

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from chinwag_server.mesh.coordination import Entry, Snapshot
 from chinwag_server.mesh.shards import SHARDS
 
+# Its key stands among those of the shards, so that one watch tells of both.
+BASE = "base"
+
 log = logging.getLogger(__name__)
 
 
@@ -46,6 +49,7 @@ class ShardKeys:
 
     Attributes:
         revision: Of the last news; 0: there were none yet.
+        base: What is added to revisions to make epochs; 0 unless epochs were raised.
         entries: By shard.
         holders: By shard, of the entries that can be read.
     """
@@ -53,6 +57,7 @@ class ShardKeys:
     def __init__(self, prefix: str) -> None:
         self.prefix = f"{prefix}shards/"
         self.revision = 0
+        self.base = 0
         self.entries: dict[int, Entry] = {}
         self.holders: dict[int, Holder] = {}
 
@@ -62,6 +67,7 @@ class ShardKeys:
 
     def replace(self, news: Snapshot) -> None:
         """All keys as they are."""
+        self.base = 0
         self.entries.clear()
         self.holders.clear()
         self.revision = news.revision
@@ -71,6 +77,9 @@ class ShardKeys:
     def note(self, key: str, entry: Entry | None) -> int | None:
         """A key as it is now, None: it is gone. Gives its shard, if it is one's."""
         name = key.removeprefix(self.prefix)
+        if name == BASE:
+            self.base = read_base(entry)
+            return None
         if not (name.isdecimal() and int(name) < SHARDS):
             log.warning("%s is no key of a shard", key)
             return None
@@ -97,3 +106,13 @@ class ShardKeys:
         entry = self.entries.get(shard)
         if entry is not None and entry.create_revision == create_revision:
             self.note(entry.key, None)
+
+
+def read_base(entry: Entry | None) -> int:
+    """The base that a key holds; one that cannot be read is none, and epochs are refused then."""
+    if entry is None:
+        return 0
+    if not entry.value.isdigit():
+        log.error("%s holds no base of epochs: %r", entry.key, entry.value[:200])
+        return 0
+    return int(entry.value)

@@ -16,6 +16,7 @@ from chinwag_server.chat.sequenced.store import SequencedStore
 from chinwag_server.chat.sequenced.tables import Delete, Key, Put, Row, Table
 from chinwag_server.clock import SystemClock
 from tests.server.chat.cassandra_fixtures import cassandra, quiet
+from tests.server.chat.feed_contract import FeedContract
 from tests.server.chat.store_contract import (
     EntriesContract,
     MembersContract,
@@ -90,7 +91,7 @@ async def store(tables: CassandraTables) -> AsyncIterator[SequencedStore]:
         raise AssertionError(f"an epoch was given up without need: {why}")
 
     store = SequencedStore(
-        Apart(tables),  # type: ignore[arg-type]
+        Apart(tables),
         lambda _channel_id: epoch,
         give_up,
         generation=5,
@@ -99,6 +100,15 @@ async def store(tables: CassandraTables) -> AsyncIterator[SequencedStore]:
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+def feed_tables(tables: CassandraTables) -> Apart:
+    return Apart(tables)
+
+
+class TestFeed(FeedContract):
+    pass
 
 
 class TestEntries(EntriesContract):

@@ -87,19 +87,44 @@ async def collect(room: Room, count: int, **fields: Any) -> tuple[list[str], str
     return texts, cursor
 
 
-async def test_the_feed_goes_on_from_its_cursor(alone: Room) -> None:
+async def test_the_feed_is_in_commit_order(alone: Room) -> None:
     one, two = await alone.group("ann"), await alone.group("bob")
     for number in range(5):
         await alone.send("ann", one, f"a{number}")
         await alone.send("bob", two, f"b{number}")
-    texts, cursor = await collect(alone, 10)
+    texts, _ = await collect(alone, 10)
     assert texts == [f"{who}{n}" for n in range(5) for who in "ab"]
-    reading = asyncio.ensure_future(collect(alone, 1, cursor=cursor))
+
+
+async def test_the_feed_goes_on_from_its_cursor(room: Room) -> None:
+    one, two = await room.group("ann"), await room.group("bob")
+    for number in range(5):
+        await room.send("ann", one, f"a{number}")
+        await room.send("bob", two, f"b{number}")
+    texts, cursor = await collect(room, 10)
+    assert len(texts) == 10
+    for who in "ab":
+        assert [text for text in texts if text[0] == who] == [f"{who}{n}" for n in range(5)]
+    reading = asyncio.ensure_future(collect(room, 1, cursor=cursor))
     await settle()
-    await alone.send("ann", one, "next")
-    assert (await asyncio.wait_for(reading, 1))[0] == ["next"]
-    only, _ = await collect(alone, 5, channel_ids=[two])
+    await room.send("ann", one, "next")
+    assert (await asyncio.wait_for(reading, 3))[0] == ["next"]
+    only, _ = await collect(room, 5, channel_ids=[two])
     assert only == [f"b{n}" for n in range(5)]
+
+
+async def test_a_feed_from_now_has_nothing_older(room: Room) -> None:
+    one = await room.group("ann")
+    await room.send("ann", one, "old")
+    # It says at once from where it goes on, for who is cut off before anything happens.
+    nothing, cursor = await asyncio.wait_for(collect(room, 0, from_now=True), 3)
+    assert nothing == []
+    reading = asyncio.ensure_future(collect(room, 2, from_now=True))
+    await settle()
+    await room.send("ann", one, "new")
+    await room.send("ann", one, "newer")
+    assert (await asyncio.wait_for(reading, 3))[0] == ["new", "newer"]
+    assert (await asyncio.wait_for(collect(room, 2, cursor=cursor), 3))[0] == ["new", "newer"]
 
 
 async def test_a_foreign_cursor_is_refused(room: Room) -> None:
@@ -115,13 +140,13 @@ async def test_only_the_named_channels_are_answered(room: Room) -> None:
     assert answer.stamp == ""
 
 
-async def test_a_revoked_key_ends_its_feed_and_its_streams(alone: Room) -> None:
+async def test_a_revoked_key_ends_its_feed_and_its_streams(room: Room) -> None:
     set_caller(Caller(api_key_id="k1"))
-    feed = alone.room.servicer.StreamEvents(pb.StreamEventsRequest(), None)
+    feed = room.room.servicer.StreamEvents(pb.StreamEventsRequest(), None)
     reading = asyncio.ensure_future(anext(feed))
     await settle()
-    alone.room.key_revoked("k2")
+    room.room.key_revoked("k2")
     await settle()
     assert not reading.done()
-    alone.room.key_revoked("k1")
+    room.room.key_revoked("k1")
     await refused("SESSION_REVOKED", reading)

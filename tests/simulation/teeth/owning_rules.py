@@ -60,7 +60,7 @@ def release_before_delete() -> Sequence[Any]:
 
     async def release(self: Ownership, epoch: Epoch) -> None:
         value = self._value(epoch.nonce)
-        await self._coordination.delete_if(self._keys.key(epoch.shard), epoch.number, value)
+        await self._coordination.delete_if(self._keys.key(epoch.shard), epoch.revision, value)
         with contextlib.suppress(Exception):
             await self._owning.hand_over(epoch)
         self._lose(epoch)

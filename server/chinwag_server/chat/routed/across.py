@@ -11,11 +11,14 @@ from functools import partial
 from chinwag.mesh.v1 import mesh_service_pb2 as pb
 from chinwag_server.chat.channels import Channels
 from chinwag_server.chat.entries import parse, time_us
+from chinwag_server.chat.feed import FeedLog
 from chinwag_server.chat.marks import Marks
 from chinwag_server.chat.routed.answers import FORGET, REDACT, ChannelAnswers
 from chinwag_server.chat.routed.calls import RoutedCalls
 from chinwag_server.chat.routed.edge import Edge
 from chinwag_server.chat.routed.fanout import Fanout, FanoutLimits
+from chinwag_server.chat.routed.feed import MeshFeed
+from chinwag_server.chat.routed.feed_ends import KnownEnds, answer
 from chinwag_server.chat.routed.inboxes import Inboxes
 from chinwag_server.chat.routed.owners import Owners
 from chinwag_server.chat.routed.reading import EdgeReads
@@ -25,6 +28,7 @@ from chinwag_server.chat.routed.signals import RoutedSignals
 from chinwag_server.chat.routed.stamps import Stamps
 from chinwag_server.chat.routed.topics import Topics
 from chinwag_server.chat.routed.whereabouts import Whereabouts
+from chinwag_server.chat.sequenced.feed import FeedEnds
 from chinwag_server.chat.sequenced.store import SequencedStore
 from chinwag_server.chat.sequenced.tables import Tables
 from chinwag_server.chat.servicer import ChatServicer
@@ -75,8 +79,11 @@ class Across:
         owners: Who owns channels.
         nodes: The other nodes that live.
         generation: Of the store.
+        feed: Whether commits are noted for StreamEvents; the same on all nodes.
 
     Attributes:
+        feed_ends: For the store; None: no feed is written.
+        feed: For the room; None: as above.
         resume: Ends streams with guidance to come back: of users, or of all (None).
         replace: Ends a device's stream that came before a time.
         listeners, delivery, reads: For the room.
@@ -91,6 +98,7 @@ class Across:
         generation: int,
         limits: FanoutLimits,
         clock: Clock,
+        feed: bool = True,
     ) -> None:
         self._owners = owners
         self._nodes = nodes
@@ -109,6 +117,12 @@ class Across:
             self._stamps,
             generation=generation,
         )
+        self.feed_ends = FeedEnds() if feed else None
+        self._known_ends: KnownEnds | None = None
+        self.feed: FeedLog | None = None
+        if self.feed_ends is not None:
+            self._known_ends = KnownEnds(owners.node_id, self.feed_ends, engines.links, nodes)
+            self.feed = MeshFeed(engines.tables, self.reads, self._known_ends)
         self._edge = Edge(self.listeners, self.reads, self._resume)
         self._whereabouts = Whereabouts(engines.sessions, clock)
         self._registered = Registered(
@@ -210,6 +224,8 @@ class Across:
         await self.delivery.stop()
         await self._topics.stop()
         await self._edge.stop()
+        if self._known_ends is not None:
+            await self._known_ends.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -236,6 +252,8 @@ class Across:
     async def asked(self, node_id: str, question: pb.Question) -> pb.Answer:
         """A question of a node."""
         await asyncio.sleep(0)  # in a task of its own: rules may ask for it
+        if question.HasField("feed_ends") and self.feed_ends is not None:
+            return pb.Answer(feed_ends=await answer(self.feed_ends, question.feed_ends.after))
         if self._answers is None:
             return pb.Answer(error=Refusal("DRAINING", "the node starts").status())
         return await self._answers.asked(node_id, question)

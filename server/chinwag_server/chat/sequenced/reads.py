@@ -4,7 +4,7 @@ which head it may see."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from chinwag.chat.v1 import channel_pb2
@@ -226,15 +226,47 @@ class TableReads:
         record = await self.record(channel_id, message_id)
         if record is None or record.kind != EntryKind.MESSAGE_SENT:
             return None
-        return await self._message(channel_id, message_id, record)
+        found = [(message_id, record)]
+        states = await self._states(channel_id, found, record.thread_root_id)
+        return await self._message(channel_id, message_id, record, states)
+
+    async def _states(
+        self, channel_id: str, records: Sequence[tuple[int, log_pb2.LogRecord]], root_id: int
+    ) -> dict[int, Row]:
+        """What changed messages of a page, by id: one read for each of its buckets."""
+        ids = [entry_id for entry_id, record in records if _is_of(record, root_id)]
+        if not ids:
+            return {}
+        first, last = min(ids), max(ids)
+        if root_id:  # they may lie far apart
+            rows = await together(
+                [
+                    lambda at=at: self._one(schema.MESSAGES, self._place(channel_id, at), (at,))  # type: ignore[misc]
+                    for at in ids
+                ]
+            )
+            return {at: row for at, row in zip(ids, rows, strict=True) if row is not None}
+        return {
+            int(row.key[0]): row
+            for bucket in range(schema.bucket_of(first), schema.bucket_of(last) + 1)
+            async for row in self._rows(
+                schema.MESSAGES, (channel_id, bucket), after=(first - 1,), to=(last,)
+            )
+        }
+
+    @staticmethod
+    def _place(channel_id: str, entry_id: int) -> Key:
+        return (channel_id, schema.bucket_of(entry_id))
 
     async def _message(
-        self, channel_id: str, message_id: int, record: log_pb2.LogRecord
+        self,
+        channel_id: str,
+        message_id: int,
+        record: log_pb2.LogRecord,
+        states: Mapping[int, Row],
     ) -> StoredMessage:
-        place = (channel_id, schema.bucket_of(message_id))
-        payload, row = await asyncio.gather(
-            self.payload(channel_id, record), self._one(schema.MESSAGES, place, (message_id,))
-        )
+        payload = await self.payload(channel_id, record)
+        row = states.get(message_id)
         if row is None:
             return StoredMessage(message_id, payload)
         edited = row.number("content_entry_id")
@@ -258,10 +290,14 @@ class TableReads:
         below = 1 if anchor == "after" else limit + 1
         above = 1 if anchor == "before" else limit + 1
         before = await self._some(
-            self._falling(channel_id, ranges, thread_root_id, split), below, max_bytes
+            self._falling(channel_id, ranges, thread_root_id, split, _page(below)),
+            below,
+            max_bytes,
         )
         after = await self._some(
-            self._rising(channel_id, ranges, thread_root_id, split), above, max_bytes
+            self._rising(channel_id, ranges, thread_root_id, split, _page(above)),
+            above,
+            max_bytes,
         )
         return cut_page(anchor, before, after, limit, max_bytes)
 
@@ -279,41 +315,43 @@ class TableReads:
         return found
 
     async def _rising(
-        self, channel_id: str, ranges: Ranges, root_id: int, from_id: int
+        self, channel_id: str, ranges: Ranges, root_id: int, from_id: int, page: int
     ) -> AsyncIterator[StoredMessage]:
         for first, last in ranges:
             after_id = max(first, from_id, 1) - 1
             while after_id < last:
                 ids = await self._reply_ids(channel_id, root_id, after_id, last)
                 records = (
-                    await self.records(channel_id, after_id, last, PAGE)
+                    await self.records(channel_id, after_id, last, page)
                     if ids is None
                     else await self._these(channel_id, ids)
                 )
                 if not records:
                     break
+                states = await self._states(channel_id, records, root_id)
                 for entry_id, record in records:
                     if _is_of(record, root_id):
-                        yield await self._message(channel_id, entry_id, record)
+                        yield await self._message(channel_id, entry_id, record, states)
                 after_id = records[-1][0]
 
     async def _falling(
-        self, channel_id: str, ranges: Ranges, root_id: int, before_id: int
+        self, channel_id: str, ranges: Ranges, root_id: int, before_id: int, page: int
     ) -> AsyncIterator[StoredMessage]:
         for first, last in reversed(ranges):
             before = min(last + 1, before_id)
             while before > first:
                 ids = await self._reply_ids(channel_id, root_id, first - 1, before - 1, down=True)
                 records = (
-                    await self.records_before(channel_id, first, before, PAGE)
+                    await self.records_before(channel_id, first, before, page)
                     if ids is None
                     else await self._these(channel_id, ids)
                 )
                 if not records:
                     break
+                states = await self._states(channel_id, records, root_id)
                 for entry_id, record in records:
                     if _is_of(record, root_id):
-                        yield await self._message(channel_id, entry_id, record)
+                        yield await self._message(channel_id, entry_id, record, states)
                 before = records[-1][0]
 
     async def _reply_ids(
@@ -434,6 +472,11 @@ async def together(work: Sequence[Callable[[], Awaitable[Found]]]) -> list[Found
             return await read()
 
     return list(await asyncio.gather(*(one(read) for read in work)))
+
+
+def _page(wanted: int) -> int:
+    """Records to read at first for so many messages: some are none."""
+    return min(PAGE, wanted + wanted // 4 + 4)
 
 
 def _slots(*, is_broadcast: bool) -> range:

@@ -15,6 +15,8 @@ BUCKET = 1000
 WIDE_BUCKET = 20_000
 BODY_BYTES = 8 << 10
 MEMBER_SLOTS = 64
+# Rows of a feed, of about 100 bytes.
+FEED_BUCKET = 10_000
 FORGET_S = 30 * 86_400
 # Rows of sends are in partitions by the week in which their ids were made.
 WEEK_MS = 7 * 86_400_000
@@ -88,6 +90,15 @@ REQUESTS = Table(
 )
 # Channels of a shard that were given an id since its last clean hand-over.
 TOUCHED = Table("touched", {"shard": int}, {"channel_id": str}, {"epoch": int})
+# Which entries were committed in a shard and epoch, kept as long as they are; and which partitions
+# that table has of a shard.
+FEED = Table(
+    "feed",
+    {"shard": int, "epoch": int, "bucket": int},
+    {"number": int},
+    {"channel_id": str, "first_id": int, "last_id": int},
+)
+FEED_BUCKETS = Table("feed_buckets", {"shard": int}, {"epoch": int, "bucket": int}, {"kind": int})
 
 ALL = (
     ENTRIES,
@@ -103,6 +114,8 @@ ALL = (
     MENTIONS,
     REQUESTS,
     TOUCHED,
+    FEED,
+    FEED_BUCKETS,
 )
 
 

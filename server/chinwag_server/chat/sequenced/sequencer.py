@@ -35,6 +35,7 @@ from chinwag_server.chat.store import (
     AppendEntry,
     EntryKind,
     PutChannel,
+    PutMessage,
     Redact,
     StoreUnavailable,
     Write,
@@ -171,6 +172,9 @@ class Sequencer:
 
     Args:
         before_ack: Called with the entries of a commit before they are acked: the inboxes.
+
+    Attributes:
+        changes: Rises whenever a message changes, before it is written and after that.
     """
 
     def __init__(
@@ -185,6 +189,7 @@ class Sequencer:
         self.head = Head()
         self.row = Row(())
         self.over = False
+        self.changes = 0
         self._tables = tables
         self._before_ack = before_ack
         self._projector = Projector(channel_id, 0, shard.next_register)
@@ -486,6 +491,8 @@ class Sequencer:
                 others.append(write)
             if isinstance(write, PutChannel):
                 self.row = Row((), channel_cells(write.record))
+        changes = any(isinstance(write, PutMessage | Redact) for write in follow)
+        self.changes += changes
         rows += self._projector.rows(at_id, others)
         if record is not None:
             if record.moves_sender_marks:
@@ -502,6 +509,7 @@ class Sequencer:
                 await self.shard.insist(lambda some=some: self._tables.write(some))  # type: ignore[misc]
         for redaction in redactions:
             await self._redact(redaction)
+        self.changes += changes
 
     async def _redact(self, write: Redact) -> None:
         bucket = schema.bucket_of(write.id)

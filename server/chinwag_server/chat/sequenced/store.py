@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import islice
@@ -12,6 +13,8 @@ from typing import Any
 from chinwag_server.chat.sequenced import schema
 from chinwag_server.chat.sequenced.committed import CommittedReads
 from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver, GiveUp
+from chinwag_server.chat.sequenced.feed import FeedEnds
+from chinwag_server.chat.sequenced.page_cache import PageCache
 from chinwag_server.chat.sequenced.projection import Rows, answer_row, batches
 from chinwag_server.chat.sequenced.reads import record_from, together
 from chinwag_server.chat.sequenced.sequencer import Part, Sequencer, ShardEpoch
@@ -22,9 +25,11 @@ from chinwag_server.chat.store import (
     Done,
     FeedRange,
     MemberRecord,
+    MessagePage,
     PutChannel,
     PutMember,
     PutRequest,
+    Ranges,
     StoredSend,
     StoreUnavailable,
     Write,
@@ -51,6 +56,7 @@ class SequencedStore(CommittedReads):
         generation: Of the store.
         before_ack: Called with the entries of a commit before they are acked.
         max_open: Channels that are kept open while nothing happens in them.
+        feed: Told how far the feeds that this process writes may be read; None: it writes none.
     """
 
     def __init__(
@@ -63,8 +69,11 @@ class SequencedStore(CommittedReads):
         clock: Clock,
         before_ack: BeforeAck | None = None,
         max_open: int = 100_000,
+        feed: FeedEnds | None = None,
     ) -> None:
         super().__init__(tables, generation)
+        self._pages = PageCache()
+        self._ends = feed
         self._tables = tables
         self._epoch_of = epoch_of
         self._give_up = give_up
@@ -123,7 +132,8 @@ class SequencedStore(CommittedReads):
     def _shard(self, epoch: Epoch) -> ShardEpoch:
         shard = self._shards.get(epoch.shard)
         if shard is None or shard.epoch is not epoch:
-            shard = self._shards[epoch.shard] = ShardEpoch(epoch, self._tables, self._give_up)
+            shard = ShardEpoch(epoch, self._tables, self._give_up, self._ends)
+            self._shards[epoch.shard] = shard
         return shard
 
     async def take_over_touched(
@@ -196,6 +206,8 @@ class SequencedStore(CommittedReads):
         self._leaving.discard(epoch)
         if (shard := self._shards.get(epoch.shard)) is not None and shard.epoch is epoch:
             del self._shards[epoch.shard]
+        if self._ends is not None:
+            self._ends.drop(epoch.shard, epoch.number)
         for channel_id, sequencer in list(self._open.items()):
             if sequencer.shard.epoch is epoch:
                 del self._open[channel_id]
@@ -359,8 +371,54 @@ class SequencedStore(CommittedReads):
         sequencer = self._open.get(channel_id)
         return sequencer.head.id if sequencer is not None else otherwise
 
+    async def messages(
+        self,
+        channel_id: str,
+        ranges: Ranges,
+        *,
+        thread_root_id: int,
+        anchor: str,
+        anchor_id: int,
+        limit: int,
+        max_bytes: int,
+    ) -> MessagePage:
+        read = functools.partial(
+            super().messages,
+            channel_id,
+            ranges,
+            thread_root_id=thread_root_id,
+            anchor=anchor,
+            anchor_id=anchor_id,
+            limit=limit,
+            max_bytes=max_bytes,
+        )
+        sequencer = self._open.get(channel_id)
+        if anchor != "before" or sequencer is None:
+            return await read()
+        # What lies behind the anchor counts only in whether there is something.
+        shown = tuple((first, min(last, anchor_id - 1)) for first, last in ranges)
+        more = bool(ranges) and ranges[-1][1] >= anchor_id
+        key = (
+            channel_id,
+            sequencer.shard.epoch.number,
+            sequencer.changes,
+            shown,
+            more,
+            thread_root_id,
+            anchor_id,
+            limit,
+            max_bytes,
+        )
+        page = self._pages.get(key)
+        if page is None:
+            page = await read()
+            if sequencer.changes == key[2] and page.has_more_after == more:
+                self._pages.put(key, page)
+        return page
+
     async def feed(self, after_stamp: int, limit: int) -> list[FeedRange]:
-        raise StoreUnavailable("the feed of a mesh is not there yet")
+        # There is no order over channels to ask for: `chat.routed.feed` reads by shards.
+        raise NotImplementedError
 
     async def expire_requests(self, before_us: int, limit: int) -> int:
         return 0  # the tables forget by themselves

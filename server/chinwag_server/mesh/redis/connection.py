@@ -16,8 +16,9 @@ from redis.exceptions import (
 )
 
 from chinwag_server.mesh.redis.address import Address, show_host
-from chinwag_server.mesh.unavailable import Unavailable
+from chinwag_server.mesh.unavailable import Refused, Unavailable
 
+_REFUSALS = (AuthenticationError, NoPermissionError, Refused)
 OLDEST = (7, 0)  # sharded pub/sub, and scripts that say what they may do
 
 
@@ -28,9 +29,10 @@ async def connect(address: Address, timeout_s: float) -> Connection:
         timeout_s: For all of it, over all hosts.
 
     Raises:
+        Refused: One of the hosts will not have us, or is set up as it must not be.
         Unavailable: None of the hosts is a primary that can be used.
     """
-    reasons = []
+    reasons, kind = [], Unavailable
     each_s = timeout_s / len(address.hosts)
     for host, port in address.hosts:
         connection = _connection(address, host, port, timeout_s)
@@ -45,9 +47,11 @@ async def connect(address: Address, timeout_s: float) -> Connection:
             if not isinstance(error, (RedisError, OSError, Unavailable)):
                 raise
             reasons.append(f"{show_host(host, port)} {explain(error, each_s)}")
+            if isinstance(error, _REFUSALS):
+                kind = Refused
         else:
             return connection
-    raise Unavailable(f"Redis cannot be used: {'; '.join(reasons)}")
+    raise kind(f"Redis cannot be used: {'; '.join(reasons)}")
 
 
 async def read(connection: Connection) -> Any:
@@ -118,11 +122,11 @@ def _fields(info: bytes) -> dict[str, str]:
 def _check(info: dict[str, str]) -> None:
     version = info["redis_version"]
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-        raise Unavailable(f"is Redis {version}: 7.0 or newer is needed")
+        raise Refused(f"is Redis {version}: 7.0 or newer is needed")
     if info["role"] != "master":
         raise Unavailable("is a replica: name the primary too in the URL")
     # What is evicted is lost without a trace, and would be answered as "nothing there".
     if info["maxmemory"] != "0" and info["maxmemory_policy"] != "noeviction":
-        raise Unavailable(
+        raise Refused(
             f"evicts ({info['maxmemory_policy']}): set its maxmemory-policy to noeviction"
         )

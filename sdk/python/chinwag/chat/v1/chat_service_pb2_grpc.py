@@ -464,7 +464,7 @@ class ChatServiceServicer:
         """Every entry of every channel, for a team's backend: in commit order within a
         channel, each at least once after the given cursor. Save the cursor with
         what the entries led to, and a crash repeats at most what was not saved.
-        Errors: CURSOR_EXPIRED.
+        Errors: CURSOR_EXPIRED; DISABLED if the server keeps no feed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -201,7 +201,7 @@ class ChatServiceStub:
     """Every entry of every channel, for a team's backend: in commit order within a
     channel, each at least once after the given cursor. Save the cursor with
     what the entries led to, and a crash repeats at most what was not saved.
-    Errors: CURSOR_EXPIRED.
+    Errors: CURSOR_EXPIRED; DISABLED if the server keeps no feed.
     """
 
 @_typing.type_check_only
@@ -376,7 +376,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """Every entry of every channel, for a team's backend: in commit order within a
     channel, each at least once after the given cursor. Save the cursor with
     what the entries led to, and a crash repeats at most what was not saved.
-    Errors: CURSOR_EXPIRED.
+    Errors: CURSOR_EXPIRED; DISABLED if the server keeps no feed.
     """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -704,7 +704,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         """Every entry of every channel, for a team's backend: in commit order within a
         channel, each at least once after the given cursor. Save the cursor with
         what the entries led to, and a crash repeats at most what was not saved.
-        Errors: CURSOR_EXPIRED.
+        Errors: CURSOR_EXPIRED; DISABLED if the server keeps no feed.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -147,6 +147,7 @@ class Question(_message.Message):
     CALL_FIELD_NUMBER: _builtins.int
     HEADS_FIELD_NUMBER: _builtins.int
     SIGNALS_FIELD_NUMBER: _builtins.int
+    FEED_ENDS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Rises by one on a link."""
     timeout_ms: _builtins.int
@@ -167,6 +168,10 @@ class Question(_message.Message):
     def signals(self) -> Global___Signals:
         """Marks and typing."""
 
+    @_builtins.property
+    def feed_ends(self) -> Global___FeedEnds:
+        """How far the feeds of shards may be read."""
+
     def __init__(
         self,
         *,
@@ -176,12 +181,13 @@ class Question(_message.Message):
         call: Global___Call | None = ...,
         heads: Global___ChannelHeads | None = ...,
         signals: Global___Signals | None = ...,
+        feed_ends: Global___FeedEnds | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "call", b"call", "heads", b"heads", "sends", b"sends", "signals", b"signals"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "call", b"call", "feed_ends", b"feed_ends", "heads", b"heads", "sends", b"sends", "signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "call", b"call", "heads", b"heads", "id", b"id", "sends", b"sends", "signals", b"signals", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "call", b"call", "feed_ends", b"feed_ends", "heads", b"heads", "id", b"id", "sends", b"sends", "signals", b"signals", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_ask: _TypeAlias = _typing.Literal["sends", "call", "heads", "signals"]  # noqa: Y015
+    _WhichOneofReturnType_ask: _TypeAlias = _typing.Literal["sends", "call", "heads", "signals", "feed_ends"]  # noqa: Y015
     _WhichOneofArgType_ask: _TypeAlias = _typing.Literal["ask", b"ask"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_ask) -> _WhichOneofReturnType_ask | None: ...
 
@@ -199,6 +205,7 @@ class Answer(_message.Message):
     CALL_FIELD_NUMBER: _builtins.int
     HEADS_FIELD_NUMBER: _builtins.int
     SIGNALS_FIELD_NUMBER: _builtins.int
+    FEED_ENDS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The question's."""
     @_builtins.property
@@ -221,6 +228,10 @@ class Answer(_message.Message):
     def signals(self) -> Global___SignalsResult:
         """To `signals`."""
 
+    @_builtins.property
+    def feed_ends(self) -> Global___FeedEndsResult:
+        """To `feed_ends`."""
+
     def __init__(
         self,
         *,
@@ -230,12 +241,13 @@ class Answer(_message.Message):
         call: Global___CallResult | None = ...,
         heads: Global___ChannelHeadsResult | None = ...,
         signals: Global___SignalsResult | None = ...,
+        feed_ends: Global___FeedEndsResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "call", b"call", "error", b"error", "heads", b"heads", "sends", b"sends", "signals", b"signals"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "call", b"call", "error", b"error", "feed_ends", b"feed_ends", "heads", b"heads", "sends", b"sends", "signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "call", b"call", "error", b"error", "heads", b"heads", "id", b"id", "sends", b"sends", "signals", b"signals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "call", b"call", "error", b"error", "feed_ends", b"feed_ends", "heads", b"heads", "id", b"id", "sends", b"sends", "signals", b"signals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["error", "sends", "call", "heads", "signals"]  # noqa: Y015
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["error", "sends", "call", "heads", "signals", "feed_ends"]  # noqa: Y015
     _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
 
@@ -660,6 +672,90 @@ class SignalsResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignalsResult: _TypeAlias = SignalsResult  # noqa: Y015
+
+@_typing.final
+class FeedEnds(_message.Message):
+    """How far the feeds of the shards that the asked node owns may be read. Answered as soon as there is
+    something that the asking node does not know, or with nothing after some seconds.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """The last answer's number; 0: everything, at once."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedEnds: _TypeAlias = FeedEnds  # noqa: Y015
+
+@_typing.final
+class FeedEndsResult(_message.Message):
+    """How far feeds may be read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Rises with every change; of this node's life alone."""
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeedEnd]:
+        """What changed after the asked number."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        ends: _abc.Iterable[Global___FeedEnd] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedEndsResult: _TypeAlias = FeedEndsResult  # noqa: Y015
+
+@_typing.final
+class FeedEnd(_message.Message):
+    """How far a shard's feed may be read: up to here all rows of the epoch are stored, and all that
+    the epochs before it have acked.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARD_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    shard: _builtins.int
+    """Which shard."""
+    epoch: _builtins.int
+    """Its owner's epoch."""
+    number: _builtins.int
+    """The last row; 0: there is none in this epoch yet."""
+    def __init__(
+        self,
+        *,
+        shard: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "number", b"number", "shard", b"shard"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedEnd: _TypeAlias = FeedEnd  # noqa: Y015
 
 @_typing.final
 class News(_message.Message):

@@ -2028,7 +2028,7 @@ export const ChatService: GenService<{
    * Every entry of every channel, for a team's backend: in commit order within a
    * channel, each at least once after the given cursor. Save the cursor with
    * what the entries led to, and a crash repeats at most what was not saved.
-   * Errors: CURSOR_EXPIRED.
+   * Errors: CURSOR_EXPIRED; DISABLED if the server keeps no feed.
    *
    * @generated from rpc chinwag.chat.v1.ChatService.StreamEvents
    */
