@@ -439,6 +439,17 @@ class TableReads:
             return None
         return StoredRequest(rows[0].blob("content_hash"), rows[0].blob("response"))
 
+    async def newest_sent(self, channel_id: str, sender_id: str, week: int) -> bytes:
+        """The newest client_message_id of that week that was stored of a sender; b"": none was."""
+        rows = await self._tables.read(
+            schema.SENDS, (channel_id, week), to=(sender_id,), limit=1, newest_first=True
+        )
+        if not rows or rows[0].key[0] != sender_id:
+            return b""
+        found = rows[0].key[1]
+        assert isinstance(found, bytes)
+        return found
+
     async def sent_id(self, channel_id: str, sender_id: str, client_message_id: bytes) -> int:
         """The id that the idempotency row of a send names, 0 if there is none. It may be that of an
         entry which never became part of the log."""

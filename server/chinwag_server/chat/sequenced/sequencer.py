@@ -21,6 +21,7 @@ from chinwag.mesh.v1 import log_pb2
 from chinwag_server.chat.sequenced import schema
 from chinwag_server.chat.sequenced.epoch import Epoch, EpochOver, GiveUp
 from chinwag_server.chat.sequenced.feed import FeedEnds, ShardFeed
+from chinwag_server.chat.sequenced.newest import NewestSends
 from chinwag_server.chat.sequenced.projection import (
     REGISTER_BITS,
     Projector,
@@ -174,6 +175,7 @@ class Sequencer:
         before_ack: Called with the entries of a commit before they are acked: the inboxes.
 
     Attributes:
+        newest: Which sends cannot be repeats.
         changes: Rises whenever a message changes, before it is written and after that.
     """
 
@@ -190,6 +192,7 @@ class Sequencer:
         self.row = Row(())
         self.over = False
         self.changes = 0
+        self.newest = NewestSends()
         self._tables = tables
         self._before_ack = before_ack
         self._projector = Projector(channel_id, 0, shard.next_register)

@@ -266,9 +266,11 @@ class SequencedStore(CommittedReads):
     ) -> None:
         size = backlog_bytes_of(some)
         self._backlog_bytes += size
+        _note_sends(sequencer, some)
 
         def part_done(error: Exception | None) -> None:
             self._backlog_bytes -= size
+            _note_sends(sequencer, some)
             done(error)
 
         sequencer.submit(Part(some, part_done, size))
@@ -334,6 +336,8 @@ class SequencedStore(CommittedReads):
     ) -> StoredSend | None:
         """A hit counts only if the log says the same, under a lease that lives after that."""
         sequencer = await self._owned(channel_id)
+        if await self._is_new(sequencer, sender_id, client_message_id):
+            return None
         message_id = await self._reading(
             lambda: self._reads.sent_id(channel_id, sender_id, client_message_id)
         )
@@ -351,6 +355,18 @@ class SequencedStore(CommittedReads):
         except EpochOver as error:
             raise StoreUnavailable("the channel changes its owner: retry") from error
         return StoredSend(message_id, record.content_hash)
+
+    async def _is_new(self, sequencer: Sequencer, sender_id: str, client_message_id: bytes) -> bool:
+        """Whether a send is newer than all that are stored of its sender."""
+        week = schema.week_of(client_message_id)
+        is_new = sequencer.newest.is_new(sender_id, week, client_message_id)
+        if is_new is None:
+            newest = await self._reading(
+                lambda: self._reads.newest_sent(sequencer.channel_id, sender_id, week)
+            )
+            sequencer.newest.learned(sender_id, week, newest)
+            is_new = sequencer.newest.is_new(sender_id, week, client_message_id)
+        return bool(is_new)
 
     async def user_channels(
         self, user_id: str, since_stamp: int = 0
@@ -422,6 +438,13 @@ class SequencedStore(CommittedReads):
 
     async def expire_requests(self, before_us: int, limit: int) -> int:
         return 0  # the tables forget by themselves
+
+
+def _note_sends(sequencer: Sequencer, some: Sequence[Write]) -> None:
+    for write in some:
+        if type(write) is AppendEntry and write.client_message_id:
+            week = schema.week_of(write.client_message_id)
+            sequencer.newest.stored(write.sender_id, week, write.client_message_id)
 
 
 async def _settled(sequencer: Sequencer) -> None:
