@@ -101,3 +101,22 @@ def test_it_is_bounded_in_bytes() -> None:
     assert cache.get(0) is None
     cache.put("huge", MessagePage([StoredMessage(1, b"x" * 9000)]))
     assert cache.get("huge") is None
+
+
+async def test_a_redaction_between_two_reads_of_a_message(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long text lies beside its record: who has read the record finds the text gone."""
+    channel = await node.group("ann", "bob")
+    message_id = await node.send("ann", channel, "x" * 20_000)
+    tables = node.mesh.tables
+    read = tables.read
+
+    async def redacted_before(table: Table, partition: Key, **bounds: Any) -> list[Row]:
+        if table.name == "bodies":
+            monkeypatch.undo()
+            await node.call("ann", "DeleteMessage", channel_id=channel, message_id=message_id)
+        return await read(table, partition, **bounds)
+
+    monkeypatch.setattr(tables, "read", redacted_before)
+    assert await node.texts("bob", channel) == [""]

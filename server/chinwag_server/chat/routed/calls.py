@@ -69,14 +69,15 @@ def is_repeatable(method: str, request: Any) -> bool:
     return method in _REPEATABLE or bool(getattr(request, "request_id", ""))
 
 
-def channel_of(method: str, caller: Caller, request: Any) -> str:
+def channel_of(method: str, caller: Caller, request: Any, name: str) -> str:
     """The channel that a call is about. A group that is to be made goes to the owner of a name
-    that is the same when the call is repeated, and gets an id there."""
+    that is the same when the call is repeated, and gets an id there; without a request_id, to that
+    of any `name`."""
     if method != "CreateChannel":
         return str(request.channel_id)
     if request.kind == channel_pb2.CHANNEL_KIND_DIRECT and len(request.member_user_ids) == 1:
         return direct_channel_id(caller.user_id, request.member_user_ids[0])
-    return content_hash(caller.user_id.encode(), request.request_id.encode()).hex()
+    return content_hash(caller.user_id.encode(), (request.request_id or name).encode()).hex()
 
 
 # Runs a call here.
@@ -89,6 +90,7 @@ class RoutedCalls:
     def __init__(self, owners: Owners, links: Links) -> None:
         self._owners = owners
         self._links = links
+        self._calls = 0
 
     async def call(
         self, method: str, caller: Caller, request: ProtobufMessage, local: Local
@@ -103,7 +105,9 @@ class RoutedCalls:
         Raises:
             Refusal: The method's; STORAGE_UNAVAILABLE while the channel has no owner.
         """
-        channel_id = channel_of(method, caller, request)
+        self._calls += 1
+        name = f"{self._owners.node_id}.{self._calls}"
+        channel_id = channel_of(method, caller, request, name)
         question = pb.Question(
             call=pb.Call(
                 method=method,

@@ -169,7 +169,7 @@ class TableReads:
         found = await self.records(channel_id, entry_id - 1, entry_id, 1)
         return found[0][1] if found else None
 
-    async def payload(self, channel_id: str, record: log_pb2.LogRecord) -> bytes:
+    async def payload(self, channel_id: str, entry_id: int, record: log_pb2.LogRecord) -> bytes:
         """The entry of a record.
 
         Raises:
@@ -178,9 +178,13 @@ class TableReads:
         if record.payload or not record.body_ref:
             return record.payload
         rows = await self._tables.read(schema.BODIES, (channel_id, record.body_ref), limit=1)
-        if not rows:
+        if rows:
+            return rows[0].blob("payload")
+        # It was redacted since the record was read, or it is a defect.
+        again = await self.record(channel_id, entry_id)
+        if again is None or not again.payload:
             raise RuntimeError(f"{channel_id}: the body {record.body_ref!r} is missing")
-        return rows[0].blob("payload")
+        return again.payload
 
     async def entries(
         self, channel_id: str, after_id: int, to_id: int, limit: int, max_bytes: int
@@ -192,7 +196,7 @@ class TableReads:
             most = min(PAGE, limit - len(found))
             records = await self.records(channel_id, after_id, to_id, most)
             for entry_id, record in records:
-                payload = await self.payload(channel_id, record)
+                payload = await self.payload(channel_id, entry_id, record)
                 if found and size + len(payload) > max_bytes:
                     return found
                 found.append(StoredEntry(entry_id, payload))
@@ -205,7 +209,7 @@ class TableReads:
     async def entry(self, channel_id: str, entry_id: int) -> bytes | None:
         """As `ChatStore.entry`."""
         record = await self.record(channel_id, entry_id)
-        return await self.payload(channel_id, record) if record is not None else None
+        return await self.payload(channel_id, entry_id, record) if record is not None else None
 
     async def entries_of_message(self, channel_id: str, message_id: int) -> list[StoredEntry]:
         """As `ChatStore.entries_of_message`."""
@@ -265,7 +269,7 @@ class TableReads:
         record: log_pb2.LogRecord,
         states: Mapping[int, Row],
     ) -> StoredMessage:
-        payload = await self.payload(channel_id, record)
+        payload = await self.payload(channel_id, message_id, record)
         row = states.get(message_id)
         if row is None:
             return StoredMessage(message_id, payload)
