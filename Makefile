@@ -25,8 +25,13 @@ run: $(VENV) ## start a node with its data in .chinwag/ (RUN_ARGS="...")
 mesh: $(VENV) ## start three nodes, etcd, Redis, PostgreSQL, Cassandra until Ctrl-C (MESH_ARGS="...")
 	$(BIN)/python -m tools.mesh $(MESH_ARGS)
 
-test: $(VENV) ## run the tests (PYTEST_ARGS="-k name -n 2")
+test: $(VENV) ## run the tests (PYTEST_ARGS="-k name": some of them, one after another)
+ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+else
+	$(BIN)/python -m pytest -m "alone and not soak"
+	$(BIN)/python -m pytest -m "not alone and not soak" -n 2 --dist loadfile
+endif
 
 soak: $(VENV) $(LOAD) ## run the long tests (PYTEST_ARGS="...")
 	$(BIN)/python -m pytest -m soak --timeout=0 $(PYTEST_ARGS)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,19 @@ from tests.server.fixtures import adapter, bare_server, server, server_process, 
 __all__ = ["adapter", "bare_server", "server", "server_process", "start_node"]
 
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+# Folders of tests that need the machine to themselves.
+ALONE = ("wire/hostile", "wire/differential", "simulation", "faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of `ALONE`."""
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.parent.relative_to(here).as_posix()
+        if folder.startswith(ALONE):
+            item.add_marker(pytest.mark.alone)
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
