@@ -105,8 +105,6 @@ class CassandraTables:
             ValueError: They are more than `MAX_WRITE_BYTES`: nothing was sent.
         """
         assert len({write.partition for write in writes}) <= 1, "a batch is of one partition"
-        if sum(_size(write) for write in writes) > MAX_WRITE_BYTES:
-            raise ValueError(f"a batch of more than {MAX_WRITE_BYTES} bytes: write it in parts")
         await self._write(writes)
 
     async def write_each(self, batches: Sequence[Sequence[Put | Delete]]) -> None:
@@ -117,14 +115,12 @@ class CassandraTables:
             TablesUnavailable: What became of them is not known.
             ValueError: One is more than `MAX_WRITE_BYTES`.
         """
-        writes = [write for batch in batches for write in batch]
-        small = sum(_size(write) for write in writes) <= SMALL_BYTES
-        if 1 < len(batches) <= SMALL_PARTITIONS and small:
-            await self._write(writes)
-        else:
-            await one_by_one(self.write, batches)
+        await one_by_one(self._write, _packed(batches))
 
     async def _write(self, writes: Sequence[Put | Delete]) -> None:
+        """Writes of one partition, or few and small ones of several."""
+        if sum(map(_size, writes)) > MAX_WRITE_BYTES:
+            raise ValueError(f"a batch of more than {MAX_WRITE_BYTES} bytes: write it in parts")
         deadline = self._deadline()
         bound = [
             self._delete(write) if isinstance(write, Delete) else self._put(write)
@@ -247,6 +243,26 @@ class CassandraTables:
 
 def _copy(rows: list[Row]) -> list[Row]:
     return [Row(row.key, dict(row.cells)) for row in rows]
+
+
+def _packed(batches: Sequence[Sequence[Put | Delete]]) -> list[Sequence[Put | Delete]]:
+    """Small batches joined, as far as one request takes them."""
+    packed: list[Sequence[Put | Delete]] = []
+    joined: list[Put | Delete] = []
+    partitions = size = 0
+    for batch in batches:
+        more = sum(map(_size, batch))
+        if more > SMALL_BYTES:
+            packed.append(batch)
+            continue
+        if partitions == SMALL_PARTITIONS or size + more > SMALL_BYTES:
+            packed.append(joined)
+            joined, partitions, size = [], 0, 0
+        joined.extend(batch)
+        partitions, size = partitions + 1, size + more
+    if joined:
+        packed.append(joined)
+    return packed
 
 
 def _size(write: Put | Delete) -> int:

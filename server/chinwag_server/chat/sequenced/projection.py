@@ -173,6 +173,20 @@ def batches(rows: Iterable[Put | Delete]) -> list[Rows]:
     return list(found.values())
 
 
+def newest(rows: Iterable[Put | Delete]) -> Rows:
+    """Rows without those of which a later one sets the same cells."""
+    found: dict[object, Put | Delete] = {}
+    for number, row in enumerate(rows):
+        key: object = number
+        if isinstance(row, Put):
+            key = (row.table.name, row.partition, row.key, *row.cells)
+            other = found.get(key)
+            if other is not None and other.timestamp > row.timestamp:
+                continue
+        found[key] = row
+    return list(found.values())
+
+
 def answer_row(write: PutRequest) -> Put:
     """The row of the answer to a request id."""
     cells: dict[str, Value] = {

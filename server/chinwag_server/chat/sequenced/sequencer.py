@@ -28,6 +28,7 @@ from chinwag_server.chat.sequenced.projection import (
     Rows,
     batches,
     channel_cells,
+    newest,
 )
 from chinwag_server.chat.sequenced.record import append_of, record_of, writes_of
 from chinwag_server.chat.sequenced.tables import Delete, Put, Row, Tables, TablesUnavailable, Value
@@ -65,6 +66,10 @@ class Part:
     writes: Sequence[Write]
     done: Callable[[Exception | None], None]
     size_bytes: int
+
+
+# The id of an entry, or of the head before what has none; its record; what was submitted with it.
+Step = tuple[int, log_pb2.LogRecord | None, list[Write]]
 
 
 class _Refused(Exception):
@@ -261,11 +266,11 @@ class Sequencer:
         head = hint
         self.row = row
         number, beside = await self._feed_row(kept[0][0], kept[-1][0]) if kept else (0, [])
+        steps: list[Step] = []
         for entry_id, record in kept:
             head = head.after(entry_id, record)
-            follow = writes_of(self.channel_id, record.projections)
-            await self._follow(entry_id, record, follow, beside)
-            beside = []
+            steps.append((entry_id, record, writes_of(self.channel_id, record.projections)))
+        await self._follow(steps, beside)
         self._feed_done(number)
         if kept and self._before_ack is not None:
             entries = [append_of(self.channel_id, at, record) for at, record in kept]
@@ -374,7 +379,7 @@ class Sequencer:
         self.shard.check()
         epoch = self.shard.epoch.number
         head = self.head
-        steps: list[tuple[int, log_pb2.LogRecord | None, list[Write]]] = []
+        steps: list[Step] = []
         appends: list[AppendEntry] = []
         number, beside = 0, list[Put | Delete]()
         made = self.exists
@@ -406,9 +411,7 @@ class Sequencer:
             # The ack follows the head, and the head the log at QUORUM under a lease that lived.
             self.shard.check_again()
             number, beside = await self._feed_row(appends[0].id, appends[-1].id)
-        for at_id, record, follow in steps:
-            await self._follow(at_id, record, follow, beside if record is not None else ())
-            beside = beside if record is None else []
+        await self._follow(steps, beside)
         if appends and self._before_ack is not None:
             await self._before_ack(self.channel_id, appends)
         self.shard.check_again()
@@ -475,28 +478,42 @@ class Sequencer:
         """Batches of different partitions, at the same time; all are finished when it returns."""
         await self.shard.insist(lambda: self._tables.write_each(some))
 
-    async def _follow(
-        self,
-        at_id: int,
-        record: log_pb2.LogRecord | None,
-        follow: Sequence[Write],
-        beside: Sequence[Put | Delete] = (),
-    ) -> None:
-        """Writes what follows from an entry, or with no record what was submitted without one;
-        and at the same time what is to be written `beside` it."""
-        rows: Rows = [*beside]
+    async def _follow(self, steps: Sequence[Step], beside: Sequence[Put | Delete] = ()) -> None:
+        """Writes what follows from entries, at the same time for all of them, and with it what is
+        to be written `beside` them. What was submitted without an entry goes one by one: nobody
+        could finish it if this process ended."""
+        changes = any(
+            isinstance(write, PutMessage | Redact) for _, _, follow in steps for write in follow
+        )
+        self.changes += changes
+        gathered: Rows = [*beside]
         redactions: list[Redact] = []
+        for at_id, record, follow in steps:
+            rows = self._rows_after(at_id, record, follow)
+            redactions += (write for write in follow if isinstance(write, Redact))
+            if record is not None:
+                gathered += rows
+                continue
+            await self._write_gathered(gathered)
+            gathered = []
+            for some in batches(rows):
+                await self.shard.insist(lambda some=some: self._tables.write(some))  # type: ignore[misc]
+        await self._write_gathered(gathered)
+        for redaction in redactions:
+            await self._redact(redaction)
+        self.changes += changes
+
+    def _rows_after(
+        self, at_id: int, record: log_pb2.LogRecord | None, follow: Sequence[Write]
+    ) -> Rows:
+        """The rows of one step."""
         others: list[Write] = []
         for write in follow:
-            if isinstance(write, Redact):
-                redactions.append(write)
-            else:
+            if not isinstance(write, Redact):
                 others.append(write)
             if isinstance(write, PutChannel):
                 self.row = Row((), channel_cells(write.record))
-        changes = any(isinstance(write, PutMessage | Redact) for write in follow)
-        self.changes += changes
-        rows += self._projector.rows(at_id, others)
+        rows = self._projector.rows(at_id, others)
         if record is not None:
             if record.moves_sender_marks:
                 rows += self._projector.own_mark(record.sender_id, at_id, record.timeline_count)
@@ -504,15 +521,11 @@ class Sequencer:
                 rows.append(self._projector.reply(record.thread_root_id, at_id))
             if record.kind == EntryKind.MESSAGE_EDITED:
                 rows.append(self._projector.edit(record.message_id, at_id))
-        if rows and record is not None:
-            await self._write_all(batches(rows))
-        else:
-            # Nobody could finish these if this process ended: so in their order, one by one.
-            for some in batches(rows):
-                await self.shard.insist(lambda some=some: self._tables.write(some))  # type: ignore[misc]
-        for redaction in redactions:
-            await self._redact(redaction)
-        self.changes += changes
+        return rows
+
+    async def _write_gathered(self, rows: Rows) -> None:
+        if rows:
+            await self._write_all(batches(newest(rows)))
 
     async def _redact(self, write: Redact) -> None:
         bucket = schema.bucket_of(write.id)
