@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from bench.report import Row
 
 OUT = ROOT / "bench/out"
 QUIET_CORES = 0.1
+TERMINATED = 143
 
 
 def main() -> int:
@@ -37,6 +39,8 @@ def main() -> int:
     if not BINARY.exists():
         parser.error(f"{BINARY} is not built: run `make bench`")
 
+    # An exception, so that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     OUT.mkdir(parents=True, exist_ok=True)
     # On the disk of the repository, whose fsync is one; /tmp may be memory.
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=OUT))

@@ -11,12 +11,24 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from bench.process import ROOT, Server
+from bench.process import ROOT
 
 BINARY = ROOT / "bench/out/load"
 MARKS = ("ready", "begin", "end")
+
+
+class Measured(Protocol):
+    """What takes the load: one process, or several together."""
+
+    def cpu_s(self) -> float:
+        """CPU that it has taken, in seconds."""
+        ...
+
+    def rss_kib(self) -> int:
+        """Its resident memory, in KiB."""
+        ...
 
 
 class LoadError(Exception):
@@ -36,18 +48,27 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Whom the load connects: (user, token) a device."""
+    """Whom the load connects: (user, token) a device.
+
+    Attributes:
+        addresses: Where each device connects, if not all at `address`.
+    """
 
     address: str
     devices: Sequence[tuple[str, str]]
     places: Sequence[Place] = ()
+    addresses: Sequence[str] = ()
 
     def as_json(self) -> str:
         """What `bench/load` reads."""
+        addresses = self.addresses or [self.address] * len(self.devices)
         return json.dumps(
             {
                 "address": self.address,
-                "devices": [{"user_id": user, "token": token} for user, token in self.devices],
+                "devices": [
+                    {"user_id": user, "token": token, "address": address}
+                    for (user, token), address in zip(self.devices, addresses, strict=True)
+                ],
                 "channels": [
                     {
                         "id": place.channel_id,
@@ -85,11 +106,11 @@ class Run:
 def run(
     scenario: str,
     spec: Spec,
-    server: Server,
+    server: Measured,
     *flags: str,
     timeout_s: float = 300,
     on_ready: Callable[[], None] | None = None,
-    beside: Server | None = None,
+    beside: Measured | None = None,
 ) -> Run:
     """Runs a scenario to its end.
 
@@ -137,8 +158,8 @@ def run(
 
 def _follow(
     process: subprocess.Popen[str],
-    server: Server,
-    beside: Server | None,
+    server: Measured,
+    beside: Measured | None,
     done: Run,
     on_ready: Callable[[], None] | None,
 ) -> str:

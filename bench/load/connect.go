@@ -32,8 +32,8 @@ func connect(o *Options, senders int) (*Fleet, error) {
 			fleet.channel[member] = append(fleet.channel[member], channel)
 		}
 	}
-	for range (len(fleet.devices) + o.StreamsPerConn - 1) / o.StreamsPerConn {
-		conn, err := dial(o)
+	for first := 0; first < len(fleet.devices); first += o.StreamsPerConn {
+		conn, err := dialTo(o, o.Spec.addressOf(first))
 		if err != nil {
 			return nil, err
 		}

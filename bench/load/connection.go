@@ -16,8 +16,12 @@ import (
 // every burst after a pause, which doubles what a delivery costs (docs/performance.md).
 const windowBytes = 1 << 20
 
-// dial makes a client with a TCP connection of its own.
+// dial makes a client of the spec's address with a TCP connection of its own.
 func dial(o *Options) (*grpc.ClientConn, error) {
+	return dialTo(o, o.Spec.Address)
+}
+
+func dialTo(o *Options, address string) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(16<<20)),
@@ -31,7 +35,7 @@ func dial(o *Options) (*grpc.ClientConn, error) {
 		options = append(options,
 			grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes))
 	}
-	return grpc.NewClient("passthrough:///"+o.Spec.Address, options...)
+	return grpc.NewClient("passthrough:///"+address, options...)
 }
 
 // as is the context of a call with a person's token.

@@ -9,10 +9,11 @@ type Spec struct {
 	Channels []Channel `json:"channels"`
 }
 
-// Person is one device of a user.
+// Person is one device of a user. Address is where it connects, if not at the spec's.
 type Person struct {
-	UserID string `json:"user_id"`
-	Token  string `json:"token"`
+	UserID  string `json:"user_id"`
+	Token   string `json:"token"`
+	Address string `json:"address,omitempty"`
 }
 
 // Channel is a channel and its members as indices into Spec.Devices. Cursor is the entry up to
@@ -23,6 +24,14 @@ type Channel struct {
 	Cursor     int64  `json:"cursor"`
 	Head       int64  `json:"head"`
 	Members    []int  `json:"members"`
+}
+
+// addressOf is where a device connects.
+func (s *Spec) addressOf(device int) string {
+	if address := s.Devices[device].Address; address != "" {
+		return address
+	}
+	return s.Address
 }
 
 func (s *Spec) check() error {

@@ -9,6 +9,10 @@ from bench.measures import (
     group,
     history,
     idle,
+    mesh,
+    mesh_faults,
+    mesh_readers,
+    mesh_takeover,
     most,
     receipts,
 )
@@ -25,4 +29,8 @@ MEASURES = {
     "catchup": catchup.measure,
     "receipts": receipts.measure,
     "history": history.measure,
+    "mesh": mesh.measure,
+    "mesh_faults": mesh_faults.measure,
+    "mesh_readers": mesh_readers.measure,
+    "mesh_takeover": mesh_takeover.measure,
 }

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import TypeVar
 
 from chinwag_server import __version__, engines
@@ -47,11 +47,24 @@ async def until_there(name: str, work: Callable[[], Awaitable[_Found]]) -> _Foun
         try:
             return await work()
         except (StoreRefused, CoordinationRefused, Refused) as error:
-            raise EngineRefused(f"{name}: {error}") from error
+            raise EngineRefused(str(error)) from error
         except (StoreError, CoordinationUnavailable, Unavailable, OSError) as error:
             log.warning("%s is not there, waiting for it: %s", name, error)
         await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # jitter is no secret
         pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+
+
+@contextmanager
+def _driver_hushed() -> Iterator[None]:
+    """Without Cassandra's driver in the log, which tells of each node that it cannot reach with a
+    trace: the error that comes of it says all."""
+    driver = logging.getLogger("cassandra")
+    level = driver.level
+    driver.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        driver.setLevel(level)
 
 
 class MeshEngines:
@@ -93,7 +106,8 @@ class MeshEngines:
 
         async def open_tables() -> CassandraTables:
             tables = CassandraTables(chat_url, schema.ALL, cluster_id=cluster_id)
-            await tables.open()
+            with _driver_hushed():
+                await tables.open()
             return tables
 
         tables = await until_there("Cassandra", open_tables)

@@ -213,7 +213,8 @@ class Meshed:
         goes to the new owners."""
         self._draining = True
         await self._say(NodeState.DRAINING)
-        await self.ownership.hand_over(timeout_s)
+        others = serving(self.membership.nodes).keys() - {self.node_id}
+        await self.ownership.hand_over(timeout_s, to_others=bool(others))
 
     async def stop(self) -> None:
         """Leaves."""

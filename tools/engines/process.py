@@ -136,6 +136,20 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
 
+    def wait(self, timeout_s: float) -> int:
+        """The exit code of one that ends by itself.
+
+        Raises:
+            EngineError: It does not, in time.
+        """
+        assert self._process is not None, f"{self.name} is not started"
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(
+                f"{self.name} does not end in {timeout_s:.0f} s:\n{self.tail()}"
+            ) from error
+
     def kill(self) -> None:
         """SIGKILL, and waits until it is gone."""
         self._send(signal.SIGKILL)

@@ -97,6 +97,15 @@ class MeshNode:
         finally:
             connection.close()
 
+    def wait(self, timeout_s: float) -> int:
+        """The exit code of one that ends by itself.
+
+        Raises:
+            EngineError: It does not, in time; the text has the end of its log.
+        """
+        assert self._child is not None, f"{self.name} is not started"
+        return self._child.wait(timeout_s)
+
     def stop(self) -> None:
         """SIGTERM: it drains; it is killed if that takes too long."""
         self.is_wanted = False

@@ -1,6 +1,6 @@
 """The `chinwag` command: one module a sub-command, imported only when it is the one that runs.
 
-A module `cli/NAME.py` (or package; a `-` of the name is a `_` there) has `add_arguments(parser)` and
+A module `cli/NAME.py` (or package; `-` is `_` there) has `add_arguments(parser)` and
 `run(args) -> int`, which gives an exit code of `cli.exits`, and stands with a line of help in
 `COMMANDS`. What is wrong is raised as `CommandError`: the text goes to the standard error stream,
 and its code is the exit code.

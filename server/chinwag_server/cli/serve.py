@@ -79,14 +79,9 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
             # A driver may still wait on a thread for an engine: nobody waits for that.
             log.info("stopped before it served")
             _exit_now(Exit.OK)
-    except (
-        ConfigError,
-        DataDirError,
-        EngineRefused,
-        ListenError,
-        StoreError,
-        WrongCluster,
-    ) as error:
+    except (EngineRefused, WrongCluster) as error:
+        raise CommandError(str(error), Exit.REFUSED) from error
+    except (ConfigError, DataDirError, ListenError, StoreError) as error:
         raise CommandError(str(error)) from error
     _tame_garbage_collector()
     print(_json(node) if as_json else _welcome(node), flush=True)

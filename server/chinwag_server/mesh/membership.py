@@ -114,8 +114,8 @@ async def check_cluster(coordination: Coordination, prefix: str, cluster_id: str
     if found.value != wanted:
         raise WrongCluster(
             f"{key} in etcd says {found.value.decode(errors='replace')!r}, this node is configured "
-            f"for the cluster {cluster_id!r}: give it that cluster's id, or an etcd of its own (the "
-            f"prefix {prefix} is the same for all)"
+            f"for the cluster {cluster_id!r}: give it that cluster's id, or an etcd of its own: "
+            f"all use the prefix {prefix}"
         )
 
 

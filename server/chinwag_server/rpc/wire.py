@@ -193,11 +193,13 @@ class _Pushed:
     No frame is taken before the stream is admitted, nor while an earlier one is being handled.
     """
 
-    __slots__ = ("_call", "_opened", "_refused", "_stream", "_task", "_timer")
+    __slots__ = ("_call", "_ended_early", "_opened", "_refused", "_stream", "_task", "_timer")
 
     def __init__(self, call: Call, method: Method, middleware: Middleware) -> None:
         self._call = call
         self._stream: PushedStream | None = None
+        # The room ended the stream as it opened it.
+        self._ended_early = False
         # Why the stream was not let in, until the client is told.
         self._refused: CallFailed | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -215,6 +217,8 @@ class _Pushed:
 
     async def _admit(self, head: Head) -> None:
         self._stream = await self._opened.admit(head, self)
+        if self._ended_early:
+            self._finish()
 
     def _do(self, work: Callable[..., object], *args: object) -> None:
         """Runs a step, and holds the next messages while it waits."""
@@ -264,7 +268,7 @@ class _Pushed:
             return
         if self._stream is not None:
             self._stream.gone()
-        self.finish()
+        self._finish()
 
     def gone(self, code: Code) -> None:
         self._opened.over(code)
@@ -298,6 +302,13 @@ class _Pushed:
         self._call.send(data)
 
     def finish(self) -> None:
+        if self._stream is None:
+            # Its status is not known yet.
+            self._ended_early = True
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
         refusal = self._stream.refusal if self._stream is not None else None
         if refusal is not None:
             self._end(self._opened.failed(refusal))

@@ -166,12 +166,14 @@ class EtcdClient:
             left = until - self.clock.monotonic()
             if left <= 0:
                 break
-            member = self.member()
+            member, token = self.member(), self._token
             try:
                 async with asyncio.timeout(min(left, self.attempt_s)):
                     return await attempt(member, await self.metadata(member))
             except TimeoutError:
                 failures[member.endpoint] = "no answer"
+                if token == self._token:
+                    self.forget_token()
             except AioRpcError as error:
                 failures[member.endpoint] = self.judge(error)
             self.failed(member)
@@ -209,7 +211,9 @@ class EtcdClient:
         return (*_LEADER, ("token", self._token))
 
     def forget_token(self) -> None:
-        """The next call logs in again."""
+        """The next call logs in again. Also where there was no answer: etcd's tokens have an index
+        in them, and a member that was restored from an older copy waits until it has come to it
+        before it says a word."""
         self._token = ""
 
     def judge(self, error: AioRpcError) -> str:

@@ -99,6 +99,7 @@ async def _stream(client: EtcdClient, prefix: str, known: int) -> AsyncGenerator
         raise CoordinationUnavailable(f"{member.endpoint}: {told}") from error
     except TimeoutError as error:
         client.failed(member)
+        client.forget_token()
         raise CoordinationUnavailable(f"{member.endpoint}: no answer") from error
     except asyncio.CancelledError:
         # Closing the channel looks like this, too.
