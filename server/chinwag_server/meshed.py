@@ -213,8 +213,7 @@ class Meshed:
         goes to the new owners."""
         self._draining = True
         await self._say(NodeState.DRAINING)
-        others = serving(self.membership.nodes).keys() - {self.node_id}
-        await self.ownership.hand_over(timeout_s, to_others=bool(others))
+        await self.ownership.hand_over(timeout_s)
 
     async def stop(self) -> None:
         """Leaves."""

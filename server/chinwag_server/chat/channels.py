@@ -6,7 +6,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
 from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.store import (
@@ -60,7 +59,7 @@ class Channels:
         self._max_members = max_members
         self._max_backlog_bytes = max_backlog_bytes
         self._logs: OrderedDict[str, ChannelLog] = OrderedDict()
-        self._loading: dict[str, asyncio.Task[ChannelLog | None]] = {}
+        self._loading: dict[str, asyncio.Future[ChannelLog | None]] = {}
         self._void: set[str] = set()  # loads under way that began before `forget`
         self._members = 0
         self._room: asyncio.Event = asyncio.Event()
@@ -74,26 +73,29 @@ class Channels:
 
     async def get(self, channel_id: str) -> ChannelLog | None:
         """The channel, read from the store if need be; None if there is none."""
-        while True:
-            log = self._logs.get(channel_id)
-            if log is not None:
-                self._logs.move_to_end(channel_id)
-                return log
-            loading = self._loading.get(channel_id)
-            if loading is None:
-                # In a task of its own: of those who wait for it any may be cancelled.
-                loading = asyncio.ensure_future(self._load(channel_id))
-                loading.add_done_callback(partial(self._ended, channel_id))
-                self._loading[channel_id] = loading
-            if await asyncio.shield(loading) is None:
-                return None
-            # It may have been dropped since.
-
-    def _ended(self, channel_id: str, loading: asyncio.Task[ChannelLog | None]) -> None:
-        del self._loading[channel_id]
-        self._void.discard(channel_id)
-        if not loading.cancelled():
-            loading.exception()  # nobody may be waiting any more
+        log = self._logs.get(channel_id)
+        if log is not None:
+            self._logs.move_to_end(channel_id)
+            return log
+        loading = self._loading.get(channel_id)
+        if loading is None:
+            loading = asyncio.get_running_loop().create_future()
+            self._loading[channel_id] = loading
+            try:
+                log = await self._load(channel_id)
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    loading.set_exception(error)
+                    loading.exception()  # others may not be waiting
+                else:
+                    loading.cancel()
+                raise
+            finally:
+                del self._loading[channel_id]
+                self._void.discard(channel_id)
+            loading.set_result(log)
+            return log
+        return await asyncio.shield(loading)
 
     async def _load(self, channel_id: str) -> ChannelLog | None:
         record = await self.store.channel(channel_id)

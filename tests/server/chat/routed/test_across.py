@@ -266,12 +266,3 @@ async def test_a_deleted_account_leaves_channels_of_other_nodes(mesh: Nodes) -> 
         assert [member.user_id for member in members.members] == ["ann"]
         messages = (await a.call("ann", "ListMessages", channel_id=channel)).messages
         assert [message.content.text for message in messages] == [""]
-
-
-async def test_who_was_removed_is_noted_by_who_takes_the_channel_over(mesh: Nodes) -> None:
-    channel = await mesh.nodes[0].group("ann", "bob")
-    await mesh.nodes[0].call("ann", "RemoveMember", channel_id=channel, user_id="bob")
-    noted = mesh.inboxes.users["bob"].channels.pop(channel)
-    taking = mesh.others(channel)[0]  # it has not loaded the channel
-    await taking.meshed.across.before_ack(channel, [])
-    assert mesh.inboxes.users["bob"].channels[channel] > noted
