@@ -213,7 +213,7 @@ class Meshed:
         goes to the new owners."""
         self._draining = True
         await self._say(NodeState.DRAINING)
-        await self.ownership.hand_over(timeout_s)
+        await self.ownership.hand_over(timeout_s, self._takers(self.membership.nodes))
 
     async def stop(self) -> None:
         """Leaves."""
@@ -239,8 +239,15 @@ class Meshed:
         self.links.follow(
             {node.node_id: node.address for node in nodes.values() if node.node_id != self.node_id}
         )
-        # Also if etcd did not hear that this one drains.
-        self.ownership.assign({} if self._draining else serving(nodes))
+        self.ownership.assign(self._takers(nodes))
+
+    def _takers(self, nodes: Mapping[str, NodeRecord]) -> Mapping[str, float]:
+        """Capacity by id of the nodes that own from now on."""
+        takers = serving(nodes)
+        if self._draining:
+            # Also if etcd did not hear that it drains.
+            takers.pop(self.node_id, None)
+        return takers
 
     async def _follow_inbox(self) -> None:
         await self._agreed.follow_inbox(self._inbox.agree)

@@ -106,6 +106,37 @@ def test_a_hand_over_ends_before_the_key_is_deleted() -> None:
     world.run(scenario)
 
 
+def test_few_shards_stand_still_at_one_time() -> None:
+    world = World()
+
+    async def scenario() -> None:
+        ann, bob = world.start("ann"), world.start("bob")
+        world.share(ann)
+        await world.settled(ann, within_s=SOON_S)
+        ann.hand_over_s = 0.01
+        under_way = 0
+
+        async def confirm(_epoch: Epoch) -> None:
+            # A database in which everything waits for everything.
+            nonlocal under_way
+            under_way += 1
+            await asyncio.sleep(0.01 * under_way)
+            under_way -= 1
+
+        bob.confirm = confirm
+        world.journal.clear()
+        world.share(bob)
+        await world.settled(bob, within_s=20)
+        stood_s = [
+            next(line.when for line in world.of(bob, "won") if line.shard == left.shard) - left.when
+            for left in world.of(ann, "hand over")
+        ]
+        assert len(stood_s) == SHARDS
+        assert max(stood_s) < 0.4
+
+    world.run(scenario)
+
+
 def test_hand_overs_run_side_by_side_within_bounds() -> None:
     world = World()
 
@@ -118,6 +149,24 @@ def test_hand_overs_run_side_by_side_within_bounds() -> None:
         took_s = await world.settled(bob, within_s=60)
         # 32 at a time.
         assert 16 <= took_s < 18
+
+    world.run(scenario)
+
+
+def test_what_is_not_handed_over_in_time_is_free_at_once() -> None:
+    world = World()
+
+    async def scenario() -> None:
+        ann, bob = world.start("ann"), world.start("bob")
+        world.share(ann)
+        await world.settled(ann, within_s=SOON_S)
+        ann.hand_over_s = 10_000
+        world.share(bob)
+        with world.loop.inside(ann.process):
+            stopping = asyncio.create_task(ann.ownership.stop(timeout_s=1))
+        await stopping
+        # No wait for the end of a lease.
+        await world.settled(bob, within_s=SOON_S)
 
     world.run(scenario)
 

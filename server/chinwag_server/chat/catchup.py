@@ -145,6 +145,9 @@ class Changes(Protocol):
         """The user's channels that changed since a stamp, 0: all. Those that the device has a
         position in (`known`) are compared anyway."""
 
+    async def channel_of(self, user_id: str, channel_id: str) -> ChannelRecord | None:
+        """A channel's row, for a device of a user that goes on from its head."""
+
 
 class StoreChanges:
     """Where all is committed by one store, which numbers its commits."""
@@ -165,6 +168,9 @@ class StoreChanges:
         self, user_id: str, since: int, known: Container[str]
     ) -> list[tuple[ChannelRecord, MemberRecord]]:
         return await self._store.user_channels(user_id, since)
+
+    async def channel_of(self, user_id: str, channel_id: str) -> ChannelRecord | None:
+        return await self._store.channel(channel_id)
 
 
 class CatchUp:
@@ -231,8 +237,9 @@ class CatchUp:
                 elif _is_behind(cursor, row[0]):
                     async for piece in self._channel(*row, wanted, progress):
                         yield piece
-                elif wanted.cursors_only:
-                    # Nothing is missing, but the channel has to be settled: for a look.
+                elif wanted.cursors_only or row[0].kind == channel_pb2.CHANNEL_KIND_BROADCAST:
+                    # Nothing is missing, but a channel that is looked at has to be settled: what
+                    # follows passes through.
                     async for piece in self._entries(*row, cursor.id, progress, wanted):
                         yield piece
         if wanted.cursors_only:
@@ -255,7 +262,7 @@ class CatchUp:
         # The channel first: if the user is removed between the two reads, the member's row is the
         # newer one, and its ranges end where they should. The other way round an open range would
         # reach up to a head that they may not see.
-        record = await self._store.channel(channel_id)
+        record = await self._changes.channel_of(user_id, channel_id)
         if record is None:
             return None
         member = await self._store.member(channel_id, user_id)

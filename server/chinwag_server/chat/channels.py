@@ -42,6 +42,11 @@ def storage_unavailable() -> Refusal:
     )
 
 
+def _look_at(loading: asyncio.Task[ChannelLog | None]) -> None:
+    if not loading.cancelled():
+        loading.exception()  # nobody may be waiting any more
+
+
 class Channels:
     """Loads channels, keeps the used ones, and submits their writes.
 
@@ -59,7 +64,7 @@ class Channels:
         self._max_members = max_members
         self._max_backlog_bytes = max_backlog_bytes
         self._logs: OrderedDict[str, ChannelLog] = OrderedDict()
-        self._loading: dict[str, asyncio.Future[ChannelLog | None]] = {}
+        self._loading: dict[str, asyncio.Task[ChannelLog | None]] = {}
         self._void: set[str] = set()  # loads under way that began before `forget`
         self._members = 0
         self._room: asyncio.Event = asyncio.Event()
@@ -73,29 +78,28 @@ class Channels:
 
     async def get(self, channel_id: str) -> ChannelLog | None:
         """The channel, read from the store if need be; None if there is none."""
-        log = self._logs.get(channel_id)
-        if log is not None:
-            self._logs.move_to_end(channel_id)
-            return log
-        loading = self._loading.get(channel_id)
-        if loading is None:
-            loading = asyncio.get_running_loop().create_future()
-            self._loading[channel_id] = loading
-            try:
-                log = await self._load(channel_id)
-            except BaseException as error:
-                if isinstance(error, Exception):
-                    loading.set_exception(error)
-                    loading.exception()  # others may not be waiting
-                else:
-                    loading.cancel()
-                raise
-            finally:
-                del self._loading[channel_id]
-                self._void.discard(channel_id)
-            loading.set_result(log)
-            return log
-        return await asyncio.shield(loading)
+        while True:
+            log = self._logs.get(channel_id)
+            if log is not None:
+                self._logs.move_to_end(channel_id)
+                return log
+            loading = self._loading.get(channel_id)
+            if loading is None:
+                # In a task of its own: of those who wait for it any may be cancelled.
+                loading = asyncio.ensure_future(self._load_alone(channel_id))
+                loading.add_done_callback(_look_at)
+                self._loading[channel_id] = loading
+            if await asyncio.shield(loading) is None:
+                return None
+            # It may have been dropped since.
+
+    async def _load_alone(self, channel_id: str) -> ChannelLog | None:
+        try:
+            return await self._load(channel_id)
+        finally:
+            # Before the task is done: waiting for one that is does not let anything else run.
+            del self._loading[channel_id]
+            self._void.discard(channel_id)
 
     async def _load(self, channel_id: str) -> ChannelLog | None:
         record = await self.store.channel(channel_id)

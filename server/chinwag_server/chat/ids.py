@@ -29,6 +29,13 @@ def new_channel_id(
     raise LookupError("no id was accepted")
 
 
+def requested_channel_id(user_id: str, request_id: str) -> str:
+    """The id of a group or broadcast channel that a user makes under a request_id: a hash, so that
+    a repeat finds the same channel, whatever became of the first call and wherever it ran."""
+    name = f"{len(user_id)}:{user_id}:{request_id}".encode()
+    return "c" + _base32(hashlib.sha256(name).digest()[:16])
+
+
 def direct_channel_id(user_a: str, user_b: str) -> str:
     """The id of a pair's direct channel: a hash of the ordered pair, so that two who make it at
     the same time make the same one."""

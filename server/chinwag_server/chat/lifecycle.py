@@ -20,6 +20,14 @@ from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
 
 
+def id_of_new(user_id: str, request: chat_service_pb2.CreateChannelRequest) -> str:
+    """The id of the channel that a call makes, if a repeat of the call makes the same one; "": it
+    is drawn."""
+    if request.kind == DIRECT and len(request.member_user_ids) == 1:
+        return ids.direct_channel_id(user_id, request.member_user_ids[0])
+    return ids.requested_channel_id(user_id, request.request_id) if request.request_id else ""
+
+
 class Lifecycle:
     """The rules for channels as wholes."""
 
@@ -78,8 +86,15 @@ class Lifecycle:
             self._members.check_group_size(1 + len(others))
         await self._members.check_addable(caller, others)
         await self._members.check_channel_limit([caller.user_id, *others])
+        channel_id = id_of_new(caller.user_id, request) or self._new_id()
+        if request.request_id and await self._channels.get(channel_id) is not None:
+            raise Refusal(
+                "ID_REUSED",
+                f"request_id {request.request_id!r} made a channel 30 days ago: draw a new one",
+                metadata={"channel_id": channel_id},
+            )
         settings = channel_pb2.Channel(
-            id=self._new_id(),
+            id=channel_id,
             kind=request.kind,
             name=request.name,
             description=request.description,

@@ -64,7 +64,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._listeners: dict[str, list[Listener]] = {}
-        self._looking: dict[str, set[Listener]] = {}
+        self._looking: dict[str, dict[Listener, None]] = {}
         self.deliveries = 0
 
     # --- who is there ---
@@ -91,13 +91,13 @@ class Listeners:
 
     def look(self, channel_id: str, listener: Listener) -> None:
         """The listener looks at a broadcast channel."""
-        self._looking.setdefault(channel_id, set()).add(listener)
+        self._looking.setdefault(channel_id, {})[listener] = None
 
     def look_away(self, channel_id: str, listener: Listener) -> None:
         """It does not any more."""
         looking = self._looking.get(channel_id)
         if looking is not None:
-            looking.discard(listener)
+            looking.pop(listener, None)
             if not looking:
                 del self._looking[channel_id]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message as ProtobufMessage
 
@@ -41,7 +41,7 @@ class Requests:
     def __init__(self, store: ChatStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._running: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._running: dict[tuple[str, str], asyncio.Task[Any]] = {}
 
     async def once(
         self,
@@ -49,12 +49,15 @@ class Requests:
         request: ProtobufMessage,
         response_type: type[Response],
         run: Callable[[Remember], Awaitable[Response]],
+        *,
+        channel_id: str = "",
     ) -> Response:
         """Runs the call, or gives the answer of its first run.
 
         Args:
             request: Has a `request_id`; an empty one makes every call a new one.
             run: Does the work. It adds `remember(answer)` to the writes that it submits.
+            channel_id: The channel that it is about, if the request does not say.
 
         Raises:
             Refusal: ID_REUSED.
@@ -62,17 +65,16 @@ class Requests:
         request_id: str = request.request_id  # type: ignore[attr-defined]
         if not request_id:
             return await run(lambda _answer: [])
-        channel_id = getattr(request, "channel_id", "")
+        channel_id = getattr(request, "channel_id", channel_id)
         scope = f"{channel_id}:{caller.user_id or caller.api_key_id}"
         digest = content_hash(
             type(request).__name__.encode(), request.SerializeToString(deterministic=True)
         )
         key = (scope, request_id)
         while (first := self._running.get(key)) is not None:
-            await asyncio.shield(first)
-        running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._running[key] = running
-        try:
+            await asyncio.wait([first])
+
+        async def once() -> Response:
             stored = await self._store.find_request(scope, request_id)
             if stored is not None:
                 if stored.content_hash != digest:
@@ -85,19 +87,19 @@ class Requests:
                 answer = response_type()
                 answer.ParseFromString(stored.response)
                 return answer
-
-            def remember(answer: ProtobufMessage) -> list[PutRequest]:
-                return [
-                    PutRequest(
-                        scope,
-                        request_id,
-                        digest,
-                        answer.SerializeToString(),
-                        self._clock.time_us(),
-                    )
-                ]
-
             return await run(remember)
-        finally:
+
+        def remember(answer: ProtobufMessage) -> list[PutRequest]:
+            response, now_us = answer.SerializeToString(), self._clock.time_us()
+            return [PutRequest(scope, request_id, digest, response, now_us)]
+
+        def ended(task: asyncio.Task[Response]) -> None:
             del self._running[key]
-            running.set_result(None)
+            if not task.cancelled():
+                task.exception()  # nobody may wait for it any more
+
+        running = self._running[key] = asyncio.ensure_future(once())
+        running.add_done_callback(ended)
+        # Whoever called may go away: what was submitted holds all the same, and until it is stored
+        # a repeat must not think that nothing was.
+        return await asyncio.shield(running)

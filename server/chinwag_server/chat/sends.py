@@ -50,6 +50,8 @@ class _Prepared:
     # The thread's root; counted as in flight from the look-up on, so that it is not forgotten.
     root: MessageState | None
     assigned: bool = False
+    # Why it may not be sent now; a repeat of what was sent before still gets its answer.
+    refusal: Refusal | None = None
     # Of a repeat: when the first was stored.
     stored_time_us: int = 0
 
@@ -138,25 +140,30 @@ class Sends:
         if log is None:
             raise not_found(request.channel_id)
         log.uses += 1
+        refusal = root = None
         try:
             if log.is_broadcast:
                 await self._channels.member(log, caller.user_id)
-            # What the caller may not know of is not looked into.
-            access.check(log, log.members.get(caller.user_id), Action.SEND)
-            if log.kind == _DIRECT and not await self._directory.may_write(
-                caller.user_id, log.other_user(caller.user_id)
-            ):
-                raise Refusal("RECIPIENT_UNAVAILABLE", "you cannot write to this user")
-            root = None
-            if request.thread_root_id:
-                root = await self._thread_root(log, caller, request.thread_root_id)
+            try:
+                # What the caller may not know of is not looked into.
+                access.check(log, log.members.get(caller.user_id), Action.SEND)
+                if log.kind == _DIRECT and not await self._directory.may_write(
+                    caller.user_id, log.other_user(caller.user_id)
+                ):
+                    raise Refusal("RECIPIENT_UNAVAILABLE", "you cannot write to this user")
+                if request.thread_root_id:
+                    root = await self._thread_root(log, caller, request.thread_root_id)
+            except Refusal as error:
+                if log.dead or caller.user_id not in log.members:
+                    raise
+                refusal = error
         except BaseException:
             log.uses -= 1
             raise
         # Nothing below waits or fails: the pins of log and root are the caller's now.
         content = request.content.SerializeToString(deterministic=True)
         digest = content_hash(content, b"%d %d" % (request.reply_to_id, request.thread_root_id))
-        return _Prepared(index, request, log, key, content, digest, root)
+        return _Prepared(index, request, log, key, content, digest, root, refusal=refusal)
 
     async def _thread_root(self, log: ChannelLog, caller: Caller, root_id: int) -> MessageState:
         state = await self._messages.state(log, root_id)
@@ -223,7 +230,8 @@ class Sends:
     ) -> PendingSend | None:
         """Assigns one send; None if it is a repeat."""
         log, request, sender = item.log, item.request, caller.user_id
-        member = access.check(log, log.members.get(sender), Action.SEND)
+        if log.dead:
+            raise storage_unavailable()
         pending = log.pending.get((sender, item.key))
         if pending is not None:
             _check_same(item, pending.content_hash, pending.message_id)
@@ -237,6 +245,9 @@ class Sends:
             _check_same(item, stored.content_hash, stored.message_id)
             answer(item.index, Sent(stored.message_id, item.stored_time_us))
             return None
+        if item.refusal is not None:
+            raise item.refusal
+        member = access.check(log, log.members.get(sender), Action.SEND)
         if request.reply_to_id > log.committed_id:
             raise Refusal(
                 "BEYOND_HEAD",

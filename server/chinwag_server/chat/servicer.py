@@ -12,7 +12,7 @@ from chinwag.chat.v1 import chat_service_pb2_grpc, connect_pb2
 from chinwag_server.chat.feed import Feed
 from chinwag_server.chat.guidance import rate_limited
 from chinwag_server.chat.hub import Hub
-from chinwag_server.chat.lifecycle import Lifecycle
+from chinwag_server.chat.lifecycle import Lifecycle, id_of_new
 from chinwag_server.chat.marks import Marks
 from chinwag_server.chat.membership import Membership
 from chinwag_server.chat.messages import Messages
@@ -185,6 +185,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
             request,
             pb.CreateChannelResponse,
             lambda remember: self._lifecycle.create(caller, request, remember),
+            channel_id=id_of_new(caller.user_id, request),
         )
 
     async def JoinChannel(  # noqa: N802

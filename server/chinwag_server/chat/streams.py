@@ -33,6 +33,8 @@ DRAIN_JITTER_S = 5.0
 # How long after its catch-up a stream may be told what it has read already.
 LATE_S = 60.0
 DRAIN_STEP_S = 0.05
+# Of streams that end evenly spread over a time: they need not wait long to come back elsewhere.
+MOVE_JITTER_S = 0.1
 RESUME_JITTER_S = 5.0
 
 Unwatch = Callable[[], None]
@@ -129,7 +131,8 @@ class Streams:
         self._unwatch: dict[DeviceStream, Unwatch] = {}
         self._max_user_streams = max_user_streams
         self._validator = protovalidate.Validator()
-        self._open: set[DeviceStream] = set()
+        # In the order in which they came: a simulation can repeat what follows.
+        self._open: dict[DeviceStream, None] = {}
         self._by_device: dict[tuple[str, str], DeviceStream] = {}
         self._user_streams: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -148,7 +151,7 @@ class Streams:
     def open(self, caller: Caller, sink: Sink) -> DeviceStream:
         """A stream that has connected and has yet to say hello."""
         stream = DeviceStream(caller, sink, self)
-        self._open.add(stream)
+        self._open[stream] = None
         if self._sweeper is None:
             self._sweeper = asyncio.ensure_future(self._sweep())
         if self._draining:
@@ -203,7 +206,7 @@ class Streams:
 
     def remove(self, stream: DeviceStream) -> None:
         """Forgets a stream that has ended."""
-        self._open.discard(stream)
+        self._open.pop(stream, None)
         if unwatch := self._unwatch.pop(stream, None):
             unwatch()
         if not stream.helloed:
@@ -319,8 +322,8 @@ class Streams:
         for number in range(slices):
             for stream in streams[number::slices]:
                 if not stream.closed:
-                    close = closing(Reason.CLOSE_REASON_DRAINING, reconnect=True)
-                    stream.close(close)
+                    reason = Reason.CLOSE_REASON_DRAINING
+                    stream.close(closing(reason, reconnect=True, jitter_s=MOVE_JITTER_S))
             await asyncio.sleep(seconds / slices if streams else 0)
 
     async def stop(self) -> None:

@@ -24,15 +24,18 @@ from chinwag_server.mesh.coordination import (
 )
 from chinwag_server.mesh.epoch import Epoch, EpochRefused
 from chinwag_server.mesh.lease import HeldLease, check_margin, keep
+from chinwag_server.mesh.pace import Pace
 from chinwag_server.mesh.shard_keys import Holder, ShardKeys
 from chinwag_server.mesh.shards import SHARDS, owners_of
 
 TTL_S = 10
 MARGIN_S = 2.0
-PARALLEL = 32  # shards that are claimed or released at the same time
+PARALLEL = 32  # shards of which something is done at the same time
+CLAIMS_AT_ONCE = 16  # more would wait for each other at the database
 CONFIRM_S = 5.0
 HAND_OVER_S = 10.0
 RETRY_S = 0.2
+REVOKE_S = 2.0
 REFUSED_RETRY_S = 30.0
 NONCE_BYTES = 16
 PREFIX = "/chinwag/"
@@ -111,9 +114,12 @@ class Ownership:
         self._refused: set[int] = set()  # not claimed for a while
 
         self._due: dict[int, None] = {}  # shards to look at, in order
+        self._leaving: dict[int, None] = {}  # shards to hand over, in order
         self._wake = asyncio.Event()
+        self._pace = Pace(clock, self._wake.set)
         self._moved = asyncio.Event()  # a shard was done with
         self._busy: dict[int, asyncio.Task[None]] = {}
+        self._claims = asyncio.Semaphore(CLAIMS_AT_ONCE)
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- what others ask ---
@@ -136,8 +142,10 @@ class Ownership:
         """Shares the shards out anew.
 
         Args:
-            nodes: Capacity by id of all nodes that serve; without this one it hands all over.
+            nodes: Capacity by id of all nodes that serve; without this one it hands all over, a
+                few at a time if anybody is there to take them.
         """
+        self._pace.is_kept = bool(nodes.keys() - {self._node_id})
         owners = owners_of(nodes)
         self._wanted = frozenset(
             shard for shard, node_id in enumerate(owners) if node_id == self._node_id
@@ -162,9 +170,13 @@ class Ownership:
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
-    async def hand_over(self, timeout_s: float) -> None:
-        """Hands all shards over, for so long at most, and goes on to follow who owns them."""
-        self.assign({})
+    async def hand_over(self, timeout_s: float, nodes: Mapping[str, float]) -> None:
+        """Hands all shards over, for so long at most, and goes on to follow who owns them.
+
+        Args:
+            nodes: As `assign` has them, without this one.
+        """
+        self.assign(nodes)
         try:
             async with asyncio.timeout(timeout_s):
                 while self._epochs or self._busy:
@@ -175,12 +187,24 @@ class Ownership:
 
     async def stop(self, timeout_s: float) -> None:
         """Hands all shards over; what is not over by then ends, and its key with the lease."""
-        await self.hand_over(timeout_s)
+        await self.hand_over(timeout_s, {})
         tasks = [*self._tasks, *self._busy.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        held = self._held
+        # None may count any more when their keys go.
         self._end_lease()
+        if held is not None:
+            await self._revoke(held)
+
+    async def _revoke(self, held: HeldLease) -> None:
+        """Deletes what keys are left, so that nobody waits for the lease to end."""
+        try:
+            async with asyncio.timeout(REVOKE_S):
+                await self._coordination.revoke(held.id)
+        except (CoordinationUnavailable, LeaseGone, TimeoutError) as error:
+            log.warning("keys of shards may be left for another %g s: %s", held.ttl_s, error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -264,6 +288,8 @@ class Ownership:
             epoch = self._epochs.get(shard)
             if epoch is not None:
                 self._check(epoch)
+            if shard in self._keys.entries and not self._is_mine(shard):
+                self._pace.arrived(shard)
             self._look_at(shard)
         self._see_base(base)
 
@@ -307,10 +333,26 @@ class Ownership:
             while self._due and len(self._busy) < self._parallel:
                 shard = next(iter(self._due))
                 del self._due[shard]
-                # A busy one is looked at again when it is done.
-                step = self._step(shard) if shard not in self._busy else None
-                if step is not None:
-                    self._busy[shard] = asyncio.create_task(self._run(shard, step))
+                if shard in self._busy:
+                    continue  # it is looked at again when it is done
+                if self._is_leaving(shard):
+                    self._leaving[shard] = None
+                else:
+                    self._begin(shard)
+            while self._leaving and len(self._busy) < self._parallel and self._pace.may_begin():
+                shard = next(iter(self._leaving))
+                del self._leaving[shard]
+                if shard not in self._busy and self._is_leaving(shard):
+                    self._pace.begin(shard)
+                    self._begin(shard)
+
+    def _begin(self, shard: int) -> None:
+        step = self._step(shard)
+        if step is not None:
+            self._busy[shard] = asyncio.create_task(self._run(shard, step))
+
+    def _is_leaving(self, shard: int) -> bool:
+        return shard in self._epochs and (shard not in self._wanted or shard in self._refused)
 
     async def _run(self, shard: int, step: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -338,11 +380,17 @@ class Ownership:
             return None
         if not wanted or self._keys.revision == 0 or held is None or not held.alive():
             return None
-        return partial(self._claim, shard, held)
+        return partial(self._claim_in_turn, shard, held)
 
     def _is_mine(self, shard: int) -> bool:
         holder = self._keys.holders.get(shard)
         return holder is not None and holder.nonce.startswith(self._mark.hex())
+
+    async def _claim_in_turn(self, shard: int, held: HeldLease) -> None:
+        async with self._claims:
+            # Of what has changed meanwhile it is looked at again.
+            if held.alive() and shard in self._wanted and shard not in self._keys.entries:
+                await self._claim(shard, held)
 
     async def _claim(self, shard: int, held: HeldLease) -> None:
         nonce = self._mark + self._random_bytes(NONCE_BYTES // 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -12,6 +12,15 @@ from google.rpc import status_pb2
 
 REQUEST_ID = "x-request-id"
 _MAX_REQUEST_ID = 64
+
+
+# No secret, and asking the system for one gives up the interpreter's lock: at every call of a flood
+# a thread that writes to the store would be woken to find it taken again.
+_random = random.Random()
+
+
+def _new_request_id() -> str:
+    return f"{_random.getrandbits(64):016x}"
 
 
 @dataclass(slots=True, frozen=True)
@@ -34,7 +43,7 @@ class Head:
     def __post_init__(self) -> None:
         given = self.metadata.get(REQUEST_ID, "")
         good = 0 < len(given) <= _MAX_REQUEST_ID and given.isascii() and given.isprintable()
-        object.__setattr__(self, "request_id", given if good else secrets.token_hex(8))
+        object.__setattr__(self, "request_id", given if good else _new_request_id())
 
 
 def read_metadata(pairs: Sequence[tuple[str, str | bytes]]) -> tuple[dict[str, str], int]:

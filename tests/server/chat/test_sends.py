@@ -82,6 +82,18 @@ async def test_a_removed_member_cannot_send(room: Room) -> None:
     await refused("NOT_A_MEMBER", room.send("bob", group, "x"))
 
 
+async def test_who_was_removed_still_learns_what_was_stored(room: Room) -> None:
+    group = await room.group("ann", "bob")
+    key = room.message_id()
+    stored = await room.send("bob", group, "hi", client_message_id=key)
+    await room.call("ann", "RemoveMember", channel_id=group, user_id="bob")
+    # The first answer was lost: "refused" would say that nobody can read it.
+    assert await room.send("bob", group, "hi", client_message_id=key) == stored
+    await refused("NOT_A_MEMBER", room.send("bob", group, "more"))
+    await refused("ID_REUSED", room.send("bob", group, "ho", client_message_id=key))
+    await refused("CHANNEL_NOT_FOUND", room.send("eve", group, "hi", client_message_id=key))
+
+
 async def test_a_blocked_sender_is_refused_without_a_reason(room: Room) -> None:
     direct = await room.direct("ann", "bob")
     room.directory.refused.add(("ann", "bob"))

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.channels import Channels
 from chinwag_server.chat.sequenced import schema
 from chinwag_server.chat.sequenced.epoch import Epoch
@@ -159,3 +160,33 @@ async def test_what_is_read_while_its_shard_goes_is_not_kept() -> None:
     channels.forget(lambda name: name == "c1")
     assert log.dead
     assert channels.loaded("c1") is None
+
+
+async def test_who_asks_as_a_channel_was_read_and_dropped_reads_it_again() -> None:
+    store = open_store(MemoryTables(), Stay(7))
+    author = Author("c1")
+    author.record.settings = b""
+    await commit(store, author.create())
+    channels = Channels(store)
+    adopt = channels.adopt
+    dropped = asyncio.Event()
+
+    async def ask() -> ChannelLog | None:
+        # Goes on after the reading task has ended, and before those who wait for it do.
+        await dropped.wait()
+        return await channels.get("c1")
+
+    def adopt_and_drop(log: ChannelLog) -> ChannelLog:
+        channels.adopt = adopt  # type: ignore[method-assign]
+        adopt(log)
+        dropped.set()
+        channels.drop(log)
+        return log
+
+    channels.adopt = adopt_and_drop  # type: ignore[method-assign]
+    later = asyncio.ensure_future(ask())
+    await asyncio.sleep(0)
+    first = await asyncio.wait_for(channels.get("c1"), 5)
+    assert first is not None
+    assert not first.dead
+    assert await asyncio.wait_for(later, 5) is first

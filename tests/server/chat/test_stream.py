@@ -496,3 +496,17 @@ async def test_a_look_at_the_head_goes_on(room: Room) -> None:
     await room.send("ann", news, "one")
     await settle()
     assert ann.texts == ["one"]
+
+
+async def test_a_look_goes_on_after_a_break_in_which_nothing_came(room: Room) -> None:
+    answer = await room.call("ann", "CreateChannel", kind=3, name="news", is_public=True)
+    news = answer.channel.channel.id
+    looking = {"channels": cursors((news, 1))}
+    first = room.connect("ann")
+    await first.hello(subscriptions=looking)
+    stamp = next(f.caught_up.stamp for f in first.sink.frames if f.HasField("caught_up"))
+    first.drop()
+    ann = await room.online("ann", resume_stamp=stamp, subscriptions=looking)
+    await room.send("ann", news, "one")
+    await settle()
+    assert ann.texts == ["one"]

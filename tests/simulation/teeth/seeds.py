@@ -5,25 +5,25 @@ from __future__ import annotations
 SEEDS: dict[str, int] = {
     "timestamps_by_epoch": 1,
     "tombstone_below_writes": 1,
-    "tail_rewritten": 37,
-    "epoch_kept_in_rewritten": 99,
-    "ack_waits_for_the_row": 23,
-    "hit_validated": 84,
+    "tail_rewritten": 30,
+    "rows_rewritten": 20,
+    "projections_redone": 5,
+    "touched_list": 5,
+    "ack_follows_the_log": 2,
+    "ack_waits_for_the_row": 64,
     "look_up_after_take_over": 1,
-    "lease_runs_on_the_own_clock": 14,
+    "unresolved_is_not_forgotten": 2,
+    "stored_epoch": 6,
 }
 
 # Not noticed yet, in about so many seeds of the flavour that the tooth names: these rules stand by
-# argument. The first seven were noticed before owners wrote what follows from a commit at once and
-# looked up fewer sends; their seeds have to be found anew.
+# argument. The first four were noticed (by seeds 120, 222, 37 and 69) before owners wrote what
+# follows from a commit at once and looked up fewer sends; their seeds have to be found anew.
 MISSED: dict[str, int] = {
-    "rows_rewritten": 39,
-    "projections_redone": 39,
-    "touched_list": 39,
-    "ack_follows_the_log": 39,
-    "unresolved_is_not_forgotten": 39,
-    "stored_epoch": 39,
-    "lease_bound_to_epoch": 39,
+    "epoch_kept_in_rewritten": 60,
+    "hit_validated": 60,
+    "lease_runs_on_the_own_clock": 60,
+    "lease_bound_to_epoch": 60,
     "epoch_never_falls_and_delete": 350,
     "window_is_a_span": 120,
     "lease_checked_after_writes": 350,

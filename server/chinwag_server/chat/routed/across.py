@@ -316,7 +316,8 @@ class Across:
         log = self._channels.loaded(channel_id) if self._channels is not None else None
         if log is None:
             rows = await self.reads.members(channel_id)
-            return [row.user_id for row in rows if row.role]
+            # Among what is noted may be the entry that ended a membership.
+            return [row.user_id for row in rows if row.role or row.ranges]
         if log.is_broadcast:
             return ()
         return log.live_members | {row.user_id for row in log.members.values() if row.role}

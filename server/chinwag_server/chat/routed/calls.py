@@ -7,10 +7,10 @@ from typing import Any
 
 from google.protobuf.message import Message as ProtobufMessage
 
-from chinwag.chat.v1 import channel_pb2, connect_pb2
 from chinwag.chat.v1 import chat_service_pb2 as chat_pb
+from chinwag.chat.v1 import connect_pb2
 from chinwag.mesh.v1 import mesh_service_pb2 as pb
-from chinwag_server.chat.ids import direct_channel_id
+from chinwag_server.chat.lifecycle import id_of_new
 from chinwag_server.chat.requests import content_hash
 from chinwag_server.chat.routed.callers import put_caller
 from chinwag_server.chat.routed.owners import WAIT_S, Owners, Until, nobody_owns, owner_of
@@ -70,14 +70,11 @@ def is_repeatable(method: str, request: Any) -> bool:
 
 
 def channel_of(method: str, caller: Caller, request: Any, name: str) -> str:
-    """The channel that a call is about. A group that is to be made goes to the owner of a name
-    that is the same when the call is repeated, and gets an id there; without a request_id, to that
-    of any `name`."""
+    """The channel that a call is about. One that is to be made under a request_id has its id
+    already; otherwise it gets one from the owner of any `name`."""
     if method != "CreateChannel":
         return str(request.channel_id)
-    if request.kind == channel_pb2.CHANNEL_KIND_DIRECT and len(request.member_user_ids) == 1:
-        return direct_channel_id(caller.user_id, request.member_user_ids[0])
-    return content_hash(caller.user_id.encode(), (request.request_id or name).encode()).hex()
+    return id_of_new(caller.user_id, request) or content_hash(name.encode()).hex()
 
 
 # Runs a call here.

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from chinwag.chat.v1 import connect_pb2
 from chinwag.mesh.v1 import mesh_service_pb2 as pb
 from chinwag_server.chat import frames, ranges
 from chinwag_server.chat.listeners import Listeners
@@ -28,16 +29,23 @@ PAGE_ENTRIES = 200
 PAGE_BYTES = 256 << 10
 RETRY_S = 0.3
 FILL_S = 20.0
+# Beyond which those who are gone are forgotten.
+MAX_BEGAN = 100
 
 _Kind = pb.ForUsers.Kind
 
 
 @dataclass(slots=True, frozen=True)
 class _Position:
-    """The last entry that was passed on, and to whom; None: to who looks."""
+    """The last entry that was passed on, and to whom; None: to who looks.
+
+    Attributes:
+        began: Whose devices caught up to there, or to one before it: they wait for what follows.
+    """
 
     id: int
     users: Collection[str] | None
+    began: set[str]
 
 
 @dataclass(slots=True)
@@ -48,11 +56,13 @@ class _Hole:
         end: Up to here entries are known to exist.
         users: Who gets them; None: who looks.
         behind: Pieces that came already, each with who gets it.
+        opened: (start, user, piece) of those who come back: what is before it they get first.
     """
 
     end: int
     users: set[str] | None
     behind: dict[int, tuple[bytes, list[str] | None]] = field(default_factory=dict)
+    opened: list[tuple[int, str, bytes]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
 
@@ -86,18 +96,32 @@ class Edge:
 
     # --- positions ---
 
-    def start_at(self, channel_id: str, head_id: int) -> None:
-        """A device catches up with a channel up to a head: what follows has to reach it."""
+    def start_at(self, channel_id: str, head_id: int, user_id: str) -> None:
+        """A device of a user catches up with a channel up to a head: what follows has to reach it.
+        What lies before the head may be under way to others who wait for it."""
         known = self._positions.get(channel_id)
-        if known is None or known.id > head_id or not self._waits(channel_id, known):
+        if known is None or not self._waits(channel_id, known):
+            self._positions.pop(channel_id, None)
             self._note(channel_id, head_id, ())
+        elif head_id < known.id:
+            self._note(channel_id, head_id, known.users)
+        self._positions[channel_id].began.add(user_id)
+        hole = self._holes.get(channel_id)
+        if hole is not None and hole.users is not None:
+            hole.users.add(user_id)
 
     def _waits(self, channel_id: str, known: _Position) -> bool:
         """Whether somebody here may have yet to get what follows a position."""
         if known.users is None or channel_id in self._holes:
             return True
         here = self._listeners.users()
-        return any(user_id in here for user_id in known.users)
+        if len(known.began) > MAX_BEGAN:
+            known.began.intersection_update(here)
+        return (
+            any(user_id in here for user_id in known.users)
+            or any(user_id in here for user_id in known.began)
+            or channel_id in self._listeners.looked_at()
+        )
 
     def position(self, channel_id: str) -> int | None:
         """The last entry that was passed on, if that is known."""
@@ -105,7 +129,9 @@ class Edge:
         return known.id if known is not None else None
 
     def _note(self, channel_id: str, entry_id: int, users: Collection[str] | None) -> None:
-        self._positions[channel_id] = _Position(entry_id, users)
+        known = self._positions.get(channel_id)
+        began = known.began if known is not None else set()
+        self._positions[channel_id] = _Position(entry_id, users, began)
         self._positions.move_to_end(channel_id)
         if len(self._positions) > MAX_POSITIONS:
             self._positions.popitem(last=False)
@@ -161,6 +187,9 @@ class Edge:
         position = self.position(channel_id)
         if position is None:
             self._note(channel_id, position := since_id, here)
+        elif since_id < position and here is not None and self._adds(channel_id, here):
+            # Who came into the channel a moment ago may have missed that: all of it once more.
+            self._note(channel_id, position := since_id, self._positions[channel_id].users)
         if head_id > position:
             self._hole(channel_id, head_id, here)
 
@@ -170,8 +199,8 @@ class Edge:
         users: Collection[str] | None = told.user_ids or None
         match told.kind:
             case _Kind.KIND_OPENED:
-                for user_id in told.user_ids:
-                    to.opened(user_id, channel_id, piece)
+                for user_id in self._here(channel_id, told.user_ids) or ():
+                    self._opened(user_id, channel_id, piece)
             case _Kind.KIND_GONE:
                 for user_id in told.user_ids:
                     to.gone(user_id, channel_id)
@@ -182,6 +211,17 @@ class Edge:
                 to.receipts(channel_id, piece, told.user_ids)
             case _Kind.KIND_TYPING:
                 to.typing(channel_id, piece, users)
+
+    def _opened(self, user_id: str, channel_id: str, piece: bytes) -> None:
+        """Tells of a channel. Of somebody who was in it before, devices must first get what they
+        may see of that time: it may be missing yet."""
+        start_id = connect_pb2.ConnectResponse.FromString(piece).events[0].opened.start_id
+        known = self._positions.get(channel_id)
+        is_looked_at = channel_id in self._listeners.looked_at()
+        if known is None or known.users is None or is_looked_at or known.id >= start_id:
+            self._listeners.opened(user_id, channel_id, piece)
+        else:
+            self._hole(channel_id, start_id, [user_id]).opened.append((start_id, user_id, piece))
 
     def _here(self, channel_id: str, user_ids: Collection[str] | None) -> list[str] | None:
         """Which of them have a listener here; None: the channel is looked at."""
@@ -195,13 +235,32 @@ class Edge:
     def _hole(self, channel_id: str, end: int, here: Collection[str] | None) -> _Hole:
         hole = self._holes.get(channel_id)
         if hole is None:
-            hole = self._holes[channel_id] = _Hole(end, None if here is None else set(here))
+            users = None if here is None else {*here, *self._waiting(channel_id)}
+            hole = self._holes[channel_id] = _Hole(end, users)
             hole.task = asyncio.ensure_future(self._fill(channel_id, hole))
             return hole
         hole.end = max(hole.end, end)
         if here is not None:
             hole.users = (hole.users or set()) | set(here)
         return hole
+
+    def _adds(self, channel_id: str, here: Collection[str]) -> bool:
+        """Whether some of the users neither got what was passed on last nor caught up."""
+        known = self._positions[channel_id]
+        if known.users is None:
+            return False
+        new = set(here) - known.began - set(known.users)
+        known.began.update(new)
+        return bool(new)
+
+    def _waiting(self, channel_id: str) -> list[str]:
+        """Who got what was passed on last, or caught up to it: they may get what follows too, also
+        those who have left since."""
+        known = self._positions.get(channel_id)
+        if known is None:
+            return []
+        here = self._listeners.users()
+        return [user_id for user_id in {*(known.users or ()), *known.began} if user_id in here]
 
     async def _fill(self, channel_id: str, hole: _Hole) -> None:
         try:
@@ -224,6 +283,7 @@ class Edge:
         rows: dict[str, MemberRecord | None] = {}
         page: list[StoredEntry] = []
         while (position := self.position(channel_id)) is not None and position < hole.end:
+            self._open(channel_id, hole, position)
             entry_id = position + 1
             behind = hole.behind.pop(entry_id, None)
             if behind is not None:
@@ -231,33 +291,53 @@ class Edge:
                 self._listeners.entry(channel_id, entry_id, *behind)
                 continue
             page = [entry for entry in page if entry.id > position]
-            if not page:
-                page = await self._read(channel_id, position, hole, rows)
+            if not page or page[0].id != entry_id:
+                page = await self._read(channel_id, position, hole)
+                rows.clear()
+                continue
+            new = [user_id for user_id in hole.users or () if user_id not in rows]
+            if new:
+                # After the entries: a row is written before its entry is announced.
+                await self._read_rows(channel_id, new, rows)
                 continue
             self._note(channel_id, entry_id, hole.users)
             who = hole.users
             if who is not None:
                 # Who came or went in between gets what they may see.
-                who = {user for user in who if _may_see(rows.get(user), entry_id)}
+                who = {user for user in who if _may_see(rows[user], entry_id)}
             self._listeners.entry(channel_id, entry_id, frames.entry(page[0].payload), who)
+        self._open(channel_id, hole, hole.end)
 
-    async def _read(
-        self, channel_id: str, position: int, hole: _Hole, rows: dict[str, MemberRecord | None]
-    ) -> list[StoredEntry]:
+    def _open(self, channel_id: str, hole: _Hole, position: int) -> None:
+        """Tells those who come back at or before a position."""
+        if hole.opened:
+            for start_id, user_id, piece in hole.opened:
+                if start_id <= position:
+                    self._listeners.opened(user_id, channel_id, piece)
+            hole.opened = [item for item in hole.opened if item[0] > position]
+
+    async def _read(self, channel_id: str, position: int, hole: _Hole) -> list[StoredEntry]:
         first_behind = min(hole.behind, default=hole.end + 1)
         while True:
             try:
                 page = await self._reads.entries(
                     channel_id, position, first_behind - 1, PAGE_ENTRIES, PAGE_BYTES
                 )
-                for user_id in list(hole.users or ()):
-                    # Read after the entries: a row is written before its entry is announced.
-                    rows[user_id] = await self._reads.group_member(channel_id, user_id)
             except StoreUnavailable:
                 page = []
             if page and page[0].id == position + 1:
                 return page
             await asyncio.sleep(RETRY_S)
+
+    async def _read_rows(
+        self, channel_id: str, users: Sequence[str], rows: dict[str, MemberRecord | None]
+    ) -> None:
+        for user_id in users:
+            while user_id not in rows:
+                try:
+                    rows[user_id] = await self._reads.group_member(channel_id, user_id)
+                except StoreUnavailable:
+                    await asyncio.sleep(RETRY_S)
 
 
 def _may_see(row: MemberRecord | None, entry_id: int) -> bool:

@@ -203,14 +203,19 @@ class Fanout:
         old: set[str] = set()
         for item in items:
             if item.users is not None:
-                direct = item.entries is not None and not self._by_pubsub(item)
-                (fresh if direct else old).update(item.users)
+                (fresh if self._is_once(item) else old).update(item.users)
         targets = await self._whereabouts.of(fresh, old)
         for item in items:
             if item.entries is not None and self._by_pubsub(item):
                 self._publish(item, targets)
             else:
                 self._tell(item, targets)
+
+    def _is_once(self, item: _Item) -> bool:
+        """Whether a device that came a moment ago would miss it: nothing tells of it again soon."""
+        if item.piece is not None:
+            return item.piece.kind in (_Kind.KIND_OPENED, _Kind.KIND_GONE)
+        return item.entries is not None and not self._by_pubsub(item)
 
     def _by_pubsub(self, item: _Item) -> bool:
         return (

@@ -33,8 +33,8 @@ class Inboxes:
         self._raise_generation = raise_generation
         self._clock = clock
         self._away_until = 0.0
-        self._raising: asyncio.Future[None] | None = None
-        self._next: asyncio.Future[None] | None = None
+        self._next: asyncio.Future[None] | None = None  # of the raise that has yet to begin
+        self._raising: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     async def touch(self, channel_id: str, users: Collection[str]) -> None:
@@ -77,23 +77,21 @@ class Inboxes:
             self._next = loop.create_future()
             self._next.add_done_callback(_seen)
             if self._raising is None:
-                task = asyncio.ensure_future(self._raise_all())
-                self._background.add(task)
-                task.add_done_callback(self._background.discard)
+                self._raising = asyncio.ensure_future(self._raise_all())
         await asyncio.shield(self._next)
 
     async def _raise_all(self) -> None:
-        while self._next is not None:
-            self._raising, self._next = self._next, None
+        """One raise after the other, for as long as somebody waits for one."""
+        while (raised := self._next) is not None:
+            self._next = None
             try:
                 self._inbox.agree(await self._raise_generation())
             except Exception as error:
-                self._raising.set_exception(Unavailable(f"no generation is agreed on: {error}"))
+                raised.set_exception(Unavailable(f"no generation is agreed on: {error}"))
             else:
-                self._raising.set_result(None)
-            finally:
-                self._raising = None
+                raised.set_result(None)
             await asyncio.sleep(RAISE_EVERY_S)
+        self._raising = None
 
 
 def _seen(future: asyncio.Future[None]) -> None:

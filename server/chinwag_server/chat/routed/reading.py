@@ -28,7 +28,7 @@ class EdgeReads(CommittedReads):
     """What a catch-up reads, wherever the channels are owned.
 
     Attributes:
-        on_head: Told of each head that is given to a device.
+        on_head: Told of each (channel, head, user) that a device of the user goes on from.
     """
 
     def __init__(
@@ -47,12 +47,17 @@ class EdgeReads(CommittedReads):
         self._own_heads = own_heads
         self._stamps = stamps
         self._broadcasts: OrderedDict[str, bool] = OrderedDict()
-        self.on_head: Callable[[str, int], None] = lambda _channel_id, _head_id: None
+        self.on_head: Callable[[str, int, str], None] = lambda _channel_id, _head_id, _user_id: None
 
     # --- heads ---
 
-    async def heads(self, channel_ids: Sequence[str]) -> list[ChannelRecord | None]:
+    async def heads(
+        self, channel_ids: Sequence[str], user_id: str = ""
+    ) -> list[ChannelRecord | None]:
         """The rows of channels as their owners announce them; this node hears of what follows.
+
+        Args:
+            user_id: Whose device goes on from there; "": nobody's.
 
         Raises:
             StoreUnavailable: An owner cannot be asked in time.
@@ -87,7 +92,7 @@ class EdgeReads(CommittedReads):
         for channel_id, record in found.items():
             if record is not None:
                 self._broadcasts[channel_id] = is_broadcast(record)
-                self.on_head(channel_id, record.head_id)
+                self.on_head(channel_id, record.head_id, user_id)
         while len(self._broadcasts) > MAX_KINDS:
             self._broadcasts.popitem(last=False)
         return [found[channel_id] for channel_id in channel_ids]
@@ -106,6 +111,10 @@ class EdgeReads(CommittedReads):
     async def channel(self, channel_id: str) -> ChannelRecord | None:
         """A channel's row."""
         return (await self.heads([channel_id]))[0]
+
+    async def channel_of(self, user_id: str, channel_id: str) -> ChannelRecord | None:
+        """A channel's row, for a device of a user that goes on from its head."""
+        return (await self.heads([channel_id], user_id))[0]
 
     def usable(self, number: int) -> bool:
         """Whether a stamp of this generation can be one of ours."""
@@ -129,24 +138,39 @@ class EdgeReads(CommittedReads):
             return await self.user_channels(user_id)
         changed, lately = found
         return await self._with_heads(
-            row
-            for row in await self._reading(lambda: self._reads.user_rows(user_id))
-            if row.channel_id in changed
-            or (row.channel_id in lately and row.channel_id not in known)
+            user_id,
+            (
+                row
+                for row in await self._reading(lambda: self._reads.user_rows(user_id))
+                if row.channel_id in changed
+                or (row.channel_id in lately and row.channel_id not in known)
+            ),
         )
 
     async def user_channels(
         self, user_id: str, since_stamp: int = 0
     ) -> list[tuple[ChannelRecord, MemberRecord]]:
-        return await self._with_heads(await self._reading(lambda: self._reads.user_rows(user_id)))
+        return await self._with_heads(
+            user_id, await self._reading(lambda: self._reads.user_rows(user_id))
+        )
 
     async def _with_heads(
-        self, found: Iterable[MemberRecord]
+        self, user_id: str, found: Iterable[MemberRecord]
     ) -> list[tuple[ChannelRecord, MemberRecord]]:
-        rows = list(found)
-        records = await self.heads([row.channel_id for row in rows])
+        channel_ids = [row.channel_id for row in found]
+        if not channel_ids:
+            return []
+        records = await self.heads(channel_ids, user_id)
+        # The rows once more: if the user was removed in between, theirs must not reach up to a head
+        # that they may not see.
+        rows = {
+            row.channel_id: row
+            for row in await self._reading(lambda: self._reads.user_rows(user_id))
+        }
         return [
-            (record, row) for record, row in zip(records, rows, strict=True) if record is not None
+            (record, rows[record.channel_id])
+            for record in records
+            if record is not None and record.channel_id in rows
         ]
 
     async def member(self, channel_id: str, user_id: str) -> MemberRecord | None:

@@ -107,7 +107,12 @@ class RoutedSends:
             await self._send_here(caller, here)
 
     async def _send_here(self, caller: Caller, items: Sequence[tuple[_Lane, _Item]]) -> None:
+        left = set(range(len(items)))
+
         def answered(index: int, outcome: Sent | Refusal) -> None:
+            if index not in left:
+                return
+            left.discard(index)
             lane, item = items[index]
             lane.under_way -= 1
             unstored = isinstance(outcome, Refusal) and outcome.reason == "STORAGE_UNAVAILABLE"
@@ -117,7 +122,19 @@ class RoutedSends:
                 self._answered(item, outcome)
             self._go_on(lane)
 
-        await self._local.send(caller, [item.request for _, item in items], answered)
+        def fail() -> None:
+            # Those behind them in their lanes must not wait for ever.
+            for index in sorted(left):
+                answered(index, nobody_owns())
+
+        try:
+            await self._local.send(caller, [item.request for _, item in items], answered)
+        except asyncio.CancelledError:
+            fail()  # the device has gone, and with it whoever handled its frame
+            raise
+        except Exception:
+            log.exception("sends failed")
+            fail()
 
     def _answered(self, item: _Item, outcome: Sent | Refusal) -> None:
         self._open -= 1

@@ -30,6 +30,7 @@ from chinwag_server.chat.store import (
     PutMember,
     PutRequest,
     Ranges,
+    StoredRequest,
     StoredSend,
     StoreUnavailable,
     Write,
@@ -327,6 +328,14 @@ class SequencedStore(CommittedReads):
                 channel_id, after_user_id, limit, is_broadcast=broadcast
             )
         )
+
+    async def find_request(self, scope: str, request_id: str) -> StoredRequest | None:
+        channel_id, _, _ = scope.partition(":")
+        if channel_id:
+            # The take-over finishes a call that was left half done: only after that does a missing
+            # answer mean that nothing was done.
+            await self._owned(channel_id)
+        return await super().find_request(scope, request_id)
 
     async def find_sends(self, keys: Sequence[tuple[str, str, bytes]]) -> list[StoredSend | None]:
         return await together([lambda key=key: self._find_send(*key) for key in keys])  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -223,6 +224,16 @@ async def test_devices_of_a_node_that_drains_go_on(mesh: Nodes) -> None:
     await until(partial(has_texts, ann, 7))
 
 
+async def test_the_last_node_leaves_at_once() -> None:
+    mesh = Nodes()
+    first, last = await mesh.start(2)
+    await first.stop()
+    async with asyncio.timeout(2):  # at the pace of a hand-over 12.8 s
+        await last.meshed.drain(20)
+    assert not last.meshed.ownership.owned()
+    await last.stop()
+
+
 async def test_stamps_tell_what_changed(mesh: Nodes) -> None:
     a, b, _ = mesh.nodes
     channel = await a.group("ann", "bob")
@@ -266,3 +277,12 @@ async def test_a_deleted_account_leaves_channels_of_other_nodes(mesh: Nodes) -> 
         assert [member.user_id for member in members.members] == ["ann"]
         messages = (await a.call("ann", "ListMessages", channel_id=channel)).messages
         assert [message.content.text for message in messages] == [""]
+
+
+async def test_who_was_removed_is_noted_by_who_takes_the_channel_over(mesh: Nodes) -> None:
+    channel = await mesh.nodes[0].group("ann", "bob")
+    await mesh.nodes[0].call("ann", "RemoveMember", channel_id=channel, user_id="bob")
+    noted = mesh.inboxes.users["bob"].channels.pop(channel)
+    taking = mesh.others(channel)[0]  # it has not loaded the channel
+    await taking.meshed.across.before_ack(channel, [])
+    assert mesh.inboxes.users["bob"].channels[channel] > noted
