@@ -21,6 +21,7 @@ from chinwag_server.mesh.bus import Bus
 from chinwag_server.mesh.coordination import CoordinationRefused, CoordinationUnavailable
 from chinwag_server.mesh.links import Answers, Links
 from chinwag_server.mesh.membership import PREFIX
+from chinwag_server.mesh.rates import SharedRates
 from chinwag_server.mesh.unavailable import Refused, Unavailable
 from chinwag_server.meshed import Shared
 
@@ -75,7 +76,7 @@ class MeshEngines:
         self._clock = clock
         self._stack = AsyncExitStack()
 
-    async def open(self) -> tuple[Shared, Bus]:
+    async def open(self) -> tuple[Shared, Bus, SharedRates]:
         """Connects to all of them, and waits for those that are away.
 
         Raises:
@@ -86,7 +87,13 @@ class MeshEngines:
         from chinwag_server.chat.sequenced import schema
         from chinwag_server.mesh.etcd import EtcdCoordination
         from chinwag_server.mesh.grpc_links import GrpcLinks, LinkOptions
-        from chinwag_server.mesh.redis import RedisBus, RedisInbox, RedisLink, RedisSessions
+        from chinwag_server.mesh.redis import (
+            RedisBus,
+            RedisInbox,
+            RedisLink,
+            RedisRates,
+            RedisSessions,
+        )
 
         settings, stack = self._settings, self._stack
         cluster_id, mesh = settings.stores.cluster_id, settings.mesh
@@ -126,7 +133,7 @@ class MeshEngines:
 
         inbox = RedisInbox(link, agreed.raise_inbox_generation, generation=inbox_generation)
         shared = Shared(coordination, tables, bus, RedisSessions(link), inbox, agreed, links)
-        return shared, bus
+        return shared, bus, RedisRates(link, self._clock)
 
     async def close(self) -> None:
         """Ends all connections."""

@@ -24,6 +24,7 @@ from chinwag_server.clock import Clock, SystemClock
 from chinwag_server.config import Settings
 from chinwag_server.datadir import DataDir
 from chinwag_server.mesh.bus import Bus
+from chinwag_server.mesh.charges import Charges
 from chinwag_server.mesh_engines import MeshEngines, until_there
 from chinwag_server.meshed import Meshed
 from chinwag_server.observe.http import HttpServer, Page
@@ -71,6 +72,7 @@ class Node:
         self._started = False
         self._chat: ChatRoom | None = None
         self._meshed: Meshed | None = None
+        self._charges: Charges | None = None
         self._account: rooms.AccountSide | None = None
         self._middleware: Middleware | None = None
         self._server: RpcServer | None = None
@@ -128,6 +130,13 @@ class Node:
         stack.push_async_callback(chat.stop)
 
         registry = self._register(account, chat)
+        calls = rooms.call_limiter(settings.limits, self._clock)
+        anonymous = rooms.anonymous_limiter(settings.limits, self._clock)
+        if self._charges is not None:
+            self._charges.follow("calls", calls)
+            self._charges.follow("anonymous", anonymous)
+            self._charges.start()
+            stack.push_async_callback(self._charges.stop)
         self._middleware = Middleware(
             account.authenticator,
             limits=CallLimits(
@@ -138,8 +147,8 @@ class Node:
                 running_streams=settings.limits.running_streams,
             ),
             addresses=ClientAddress(settings.listen.trusted_proxies),
-            calls=rooms.call_limiter(settings.limits, self._clock),
-            anonymous=rooms.anonymous_limiter(settings.limits, self._clock),
+            calls=calls,
+            anonymous=anonymous,
             observer=self.metrics,
             clock=self._clock,
         )
@@ -167,7 +176,11 @@ class Node:
         stack.push_async_callback(account.stop)
         await store.open()
         stack.push_async_callback(store.close)
-        self._chat = rooms.build_chat(settings, store, account, self._clock, self._meshed)
+        rates = rooms.stream_rates(settings.limits, self._clock)
+        if self._charges is not None:
+            self._charges.follow("frames", rates.frames)
+            self._charges.follow("sends", rates.sends)
+        self._chat = rooms.build_chat(settings, store, account, self._clock, rates, self._meshed)
         if self._meshed is not None:
             await self._meshed.open_links()
             stack.push_async_callback(self._meshed.stop)
@@ -179,7 +192,8 @@ class Node:
         settings = self.settings
         mesh = MeshEngines(settings, self._clock)
         self._stack.push_async_callback(mesh.close)
-        shared, bus = await mesh.open()
+        shared, bus, rates = await mesh.open()
+        self._charges = Charges(rates)
         meshed = Meshed(
             shared,
             generation=await until_there("etcd", shared.agreed.generation),

@@ -87,6 +87,7 @@ def build_chat(
     store: ChatStore,
     account: AccountSide,
     clock: Clock,
+    rates: StreamRates,
     meshed: Meshed | None = None,
 ) -> ChatRoom:
     """The chat room over an open store, of a node that is alone or one of many."""
@@ -100,7 +101,7 @@ def build_chat(
         account.directory,
         authenticate=authenticate,
         settings=chat_settings(settings),
-        rates=stream_rates(settings.limits, clock),
+        rates=rates,
         admission=admission(settings, clock),
         watch_account=account.watch,
         clock=clock,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from chinwag_server.clock import Clock
@@ -35,11 +35,18 @@ class TokenBuckets:
 
     Args:
         max_keys: Buckets kept, about 200 bytes each.
+
+    Attributes:
+        rate: Tokens a second; 0: no limit.
+        burst: Tokens of a full bucket, at least 1.
+        on_much: Called with the key and the count of what is taken of a bucket that has less than
+            half left then.
     """
 
     def __init__(self, rate: Rate, clock: Clock, *, max_keys: int = 100_000) -> None:
-        self._rate = rate.per_second
-        self._burst = max(rate.burst, 1.0)
+        self.rate = rate.per_second
+        self.burst = max(rate.burst, 1.0)
+        self.on_much: Callable[[str, float], None] | None = None
         self._clock = clock
         self._max_keys = max_keys
         # Key -> (tokens, when they were counted); the least used first.
@@ -53,16 +60,26 @@ class TokenBuckets:
 
         More than a burst at once can only be taken from a full bucket, and leaves it in debt.
         """
-        if not self._rate:
+        if not self.rate:
             return 0.0
-        missing = min(count, self._burst) - self._tokens(key)
-        return missing / self._rate if missing > 0 else 0.0
+        missing = min(count, self.burst) - self._tokens(key)
+        return missing / self.rate if missing > 0 else 0.0
 
     def take(self, key: str, count: float = 1) -> None:
         """Takes `count`, after `wait` said 0."""
-        if not self._rate:
+        if not self.rate:
             return
-        self._buckets[key] = (self._tokens(key) - count, self._clock.monotonic())
+        tokens = self._tokens(key) - count
+        self._set(key, tokens)
+        if self.on_much is not None and tokens * 2 < self.burst:
+            self.on_much(key, count)
+
+    def hold(self, key: str, wait_s: float) -> None:
+        """Gives nothing for so long."""
+        self._set(key, min(self._tokens(key), 1.0 - wait_s * self.rate))
+
+    def _set(self, key: str, tokens: float) -> None:
+        self._buckets[key] = (tokens, self._clock.monotonic())
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
@@ -70,9 +87,9 @@ class TokenBuckets:
     def _tokens(self, key: str) -> float:
         bucket = self._buckets.get(key)
         if bucket is None:
-            return self._burst
+            return self.burst
         tokens, counted = bucket
-        return min(self._burst, tokens + (self._clock.monotonic() - counted) * self._rate)
+        return min(self.burst, tokens + (self._clock.monotonic() - counted) * self.rate)
 
 
 class Limiter:
@@ -83,6 +100,9 @@ class Limiter:
 
     Args:
         exempt: Networks whose addresses are not limited, such as "127.0.0.0/8".
+
+    Attributes:
+        users, addresses: Their buckets.
     """
 
     def __init__(
@@ -94,8 +114,8 @@ class Limiter:
         exempt: Iterable[str] = (),
         max_keys: int = 100_000,
     ) -> None:
-        self._users = TokenBuckets(user, clock, max_keys=max_keys)
-        self._addresses = TokenBuckets(address, clock, max_keys=max_keys)
+        self.users = TokenBuckets(user, clock, max_keys=max_keys)
+        self.addresses = TokenBuckets(address, clock, max_keys=max_keys)
         self._exempt = AddressSet(exempt)
 
     def take(self, caller: Caller, count: int = 1) -> float:
@@ -104,15 +124,15 @@ class Limiter:
         user = caller.user_id or caller.api_key_id
         exempt = caller.api_key_id or caller.address in self._exempt
         address = "" if exempt else address_key(caller.address)
-        wait = self._users.wait(user, count) if user else 0.0
+        wait = self.users.wait(user, count) if user else 0.0
         if address:
-            wait = max(wait, self._addresses.wait(address, count))
+            wait = max(wait, self.addresses.wait(address, count))
         if wait:
             return wait
         if user:
-            self._users.take(user, count)
+            self.users.take(user, count)
         if address:
-            self._addresses.take(address, count)
+            self.addresses.take(address, count)
         return 0.0
 
 
@@ -166,11 +186,11 @@ class StreamRates:
     """Frames and sends of device streams: the chat room's `RateLimits`."""
 
     def __init__(self, frames: Limiter, sends: Limiter) -> None:
-        self._frames = frames
-        self._sends = sends
+        self.frames = frames
+        self.sends = sends
 
     def take_frame(self, caller: Caller) -> float:
-        return self._frames.take(caller)
+        return self.frames.take(caller)
 
     def take_sends(self, caller: Caller, count: int) -> float:
-        return self._sends.take(caller, count)
+        return self.sends.take(caller, count)
