@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from chinwag_server.chat.sequenced.memory import MemoryTables
 from chinwag_server.chat.sequenced.page_cache import PageCache
 from chinwag_server.chat.sequenced.tables import Key, Row, Table
 from chinwag_server.chat.store import MessagePage, StoredMessage
-from tests.server.chat.routed.nodes import Node, Nodes
+from tests.server.chat.routed.nodes import Node, Nodes, until
 
 
 class CountedTables(MemoryTables):
@@ -91,16 +92,67 @@ async def test_an_older_page_knows_of_newer_messages(node: Node) -> None:
     assert len(answer.messages) == 50
 
 
-def test_it_is_bounded_in_bytes() -> None:
+async def test_those_who_ask_while_it_is_read_share_it(node: Node) -> None:
+    channel, ids = await fifty(node)
+    reads(node).clear()
+    tables, gate = node.mesh.tables, asyncio.Event()
+    read, held = tables.read, [True]
+
+    async def slow(table: Table, partition: Key, **bounds: Any) -> list[Row]:
+        rows = await read(table, partition, **bounds)
+        if table.name == "entries" and held:
+            held.clear()
+            await gate.wait()
+        return rows
+
+    tables.read = slow  # type: ignore[method-assign]
+    asked = [asyncio.ensure_future(node.texts("bob", channel)) for _ in range(20)]
+    await until(lambda: bool(reads(node)["entries"]))
+    asked += [asyncio.ensure_future(node.texts("ann", channel)) for _ in range(20)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    asked[0].cancel()
+    gate.set()
+    found = await asyncio.gather(*asked[1:])
+    assert all(texts == [f"m{number}" for number in range(50)] for texts in found)
+    assert reads(node) == {"entries": 1, "messages": 1}
+    # But not with those who ask after a change.
+    gate.clear()
+    held.append(True)
+    early = asyncio.ensure_future(node.texts("bob", channel, before_id=ids[20]))
+    await until(lambda: reads(node)["entries"] > 1)
+    await node.call(
+        "ann", "EditMessage", channel_id=channel, message_id=ids[7], content={"text": "edited"}
+    )
+    late = asyncio.ensure_future(node.texts("bob", channel, before_id=ids[20]))
+    gate.set()
+    assert (await late)[7] == "edited"
+    await early
+
+
+async def test_it_is_bounded_in_bytes() -> None:
     cache = PageCache(max_bytes=10_000)
-    page = MessagePage([StoredMessage(1, b"x" * 1000)])
+    asked: list[object] = []
+
+    async def get(key: object, size: int = 1000, *, holds: bool = True) -> MessagePage:
+        async def read() -> MessagePage:
+            asked.append(key)
+            return MessagePage([StoredMessage(1, b"x" * size)])
+
+        return await cache.get(key, read, lambda _page: holds)
+
     for number in range(100):
-        cache.put(number, page)
+        await get(number)
     assert cache.bytes <= 10_000
-    assert cache.get(99) is page
-    assert cache.get(0) is None
-    cache.put("huge", MessagePage([StoredMessage(1, b"x" * 9000)]))
-    assert cache.get("huge") is None
+    asked.clear()
+    await get(99)
+    assert not asked
+    await get(0)
+    assert asked == [0]
+    for _ in range(2):
+        await get("huge", 9000)
+        await get("old", holds=False)
+    assert asked == [0, "huge", "old", "huge", "old"]
 
 
 async def test_a_redaction_between_two_reads_of_a_message(

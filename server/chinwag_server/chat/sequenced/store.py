@@ -434,12 +434,11 @@ class SequencedStore(CommittedReads):
             limit,
             max_bytes,
         )
-        page = self._pages.get(key)
-        if page is None:
-            page = await read()
-            if sequencer.changes == key[2] and page.has_more_after == more:
-                self._pages.put(key, page)
-        return page
+
+        def holds(page: MessagePage) -> bool:
+            return sequencer.changes == key[2] and page.has_more_after == more
+
+        return await self._pages.get(key, read, holds)
 
     async def feed(self, after_stamp: int, limit: int) -> list[FeedRange]:
         # There is no order over channels to ask for: `chat.routed.feed` reads by shards.
