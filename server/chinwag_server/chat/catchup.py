@@ -7,6 +7,7 @@ last noted entry, and from then on its entries pass through.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,12 +16,22 @@ from chinwag.chat.v1 import channel_pb2, entry_pb2
 from chinwag_server.chat import frames, ranges
 from chinwag_server.chat.channel import ChannelLog, snapshot_of
 from chinwag_server.chat.marks import receipt_of
-from chinwag_server.chat.store import ChannelRecord, ChatStore, MemberRecord, StoredEntry
+from chinwag_server.chat.store import (
+    ChannelRecord,
+    ChatStore,
+    MemberRecord,
+    StoredEntry,
+    StoreUnavailable,
+)
 from chinwag_server.chat.views import Views
 
 _Reset = entry_pb2.ChannelReset
 PAGE_ENTRIES = 500
 PAGE_BYTES = 256 << 10
+# Between two looks at a head that lags behind what was told, and how long that may go on: an owner
+# that does not know yet that it is none answers for no longer than its lease lasts.
+BEHIND_S = 0.05
+MAX_BEHIND_S = 20.0
 
 
 @dataclass(slots=True)
@@ -68,14 +79,14 @@ class Piece:
 
 @dataclass(slots=True, frozen=True)
 class Stamp:
-    """A resume stamp: the store's generation and the number of a commit, or below 0 for no stamp,
-    which is written as the empty string."""
+    """A resume stamp: the store's generation and the number of a commit; below 0: no moment can be
+    named. Such a one cannot be used, and still says that its device was told of all channels."""
 
     generation: int
     number: int
 
     def __str__(self) -> str:
-        return f"{self.generation:x}.{self.number:x}" if self.number >= 0 else ""
+        return f"{self.generation:x}." + (f"{self.number:x}" if self.number >= 0 else "")
 
     @staticmethod
     def parse(text: str) -> Stamp | None:
@@ -85,6 +96,14 @@ class Stamp:
             return Stamp(int(generation, 16), int(number, 16)) if dot else None
         except ValueError:
             return None
+
+
+@dataclass(slots=True)
+class _Row:
+    """A channel of a user, the member read after the channel; as they are now."""
+
+    record: ChannelRecord
+    member: MemberRecord
 
 
 @dataclass(slots=True)
@@ -99,6 +118,7 @@ class Wanted:
         page_entries: Entries in a piece, at most.
         page_bytes: About how large the next piece should be, given the most that it may be.
         cursors_only: Whether channels without a cursor are left out.
+        was_told: Whether it was told once of all channels that its user had then.
     """
 
     cursors: Mapping[str, channel_pb2.Cursor]
@@ -108,6 +128,7 @@ class Wanted:
     page_entries: int = PAGE_ENTRIES
     page_bytes: Callable[[int], int] = lambda most: most
     cursors_only: bool = False
+    was_told: bool = False
 
 
 class CommittedStore(Protocol):
@@ -224,7 +245,7 @@ class CatchUp:
                 record.channel_id not in wanted.cursors
             ):
                 continue
-            async for piece in self._channel(record, member, wanted, progress):
+            async for piece in self._channel(_Row(record, member), wanted, progress):
                 yield piece
         # Without a stamp every channel of the user was among the rows: what is left is unknown
         # to them. With one, an unchanged channel still may have a cursor that lags.
@@ -234,13 +255,13 @@ class CatchUp:
                 row = await self._row(user_id, channel_id)
                 if row is None:
                     yield _reset(channel_id, _Reset.REASON_NOT_VISIBLE, 0, 0)
-                elif _is_behind(cursor, row[0]):
-                    async for piece in self._channel(*row, wanted, progress):
+                elif _is_behind(cursor, row.record):
+                    async for piece in self._channel(row, wanted, progress):
                         yield piece
-                elif wanted.cursors_only or row[0].kind == channel_pb2.CHANNEL_KIND_BROADCAST:
+                elif wanted.cursors_only or row.record.kind == channel_pb2.CHANNEL_KIND_BROADCAST:
                     # Nothing is missing, but a channel that is looked at has to be settled: what
                     # follows passes through.
-                    async for piece in self._entries(*row, cursor.id, progress, wanted):
+                    async for piece in self._entries(row, cursor.id, progress, wanted):
                         yield piece
         if wanted.cursors_only:
             return
@@ -253,12 +274,10 @@ class CatchUp:
                 if row is None:
                     progress.settled[channel_id] = 0
                     continue
-                async for piece in self._channel(*row, wanted, progress):
+                async for piece in self._channel(row, wanted, progress):
                     yield piece
 
-    async def _row(
-        self, user_id: str, channel_id: str
-    ) -> tuple[ChannelRecord, MemberRecord] | None:
+    async def _row(self, user_id: str, channel_id: str) -> _Row | None:
         # The channel first: if the user is removed between the two reads, the member's row is the
         # newer one, and its ranges end where they should. The other way round an open range would
         # reach up to a head that they may not see.
@@ -266,20 +285,22 @@ class CatchUp:
         if record is None:
             return None
         member = await self._store.member(channel_id, user_id)
-        return (record, member) if member is not None else None
+        return _Row(record, member) if member is not None else None
 
     async def _channel(
-        self, record: ChannelRecord, member: MemberRecord, wanted: Wanted, progress: Progress
+        self, row: _Row, wanted: Wanted, progress: Progress
     ) -> AsyncGenerator[Piece, None]:
+        record, member = row.record, row.member
         channel_id = record.channel_id
         cursor = wanted.cursors.get(channel_id)
         stays = ranges.visible(member.ranges, record.head_id)
         end = stays[-1][1] if stays else 0
-        if cursor is None:
-            if not member.role or record.deleted:
+        is_there = bool(member.role) and not record.deleted
+        if cursor is None or (is_there and _never_opened(cursor, record)):
+            if not is_there:
                 progress.settled[channel_id] = 0
                 return
-            position = self._start(record, member, wanted)
+            position = self._start(record, member, wanted, was_told=wanted.was_told or bool(cursor))
             yield await self._opened(record, member, position)
         else:
             position = cursor.id
@@ -287,8 +308,9 @@ class CatchUp:
             if reason:
                 position = end
                 yield _reset(channel_id, reason, record.generation, end)
-        async for piece in self._entries(record, member, position, progress, wanted):
+        async for piece in self._entries(row, position, progress, wanted):
             yield piece
+        record, member = row.record, row.member
         if cursor is not None:
             state = await self._views.state(member, record.head_id, record.head_count)
             yield Piece(frames.event(entry_pb2.Event(state=state)), 0)
@@ -310,13 +332,15 @@ class CatchUp:
         return _Reset.REASON_UNSPECIFIED
 
     @staticmethod
-    def _start(record: ChannelRecord, member: MemberRecord, wanted: Wanted) -> int:
-        """Where a channel without a cursor begins. A device with a stamp was told of all channels
-        that its user had then: this one it came into since, and it has missed all that followed.
-        For a new device it begins at the head."""
+    def _start(
+        record: ChannelRecord, member: MemberRecord, wanted: Wanted, *, was_told: bool
+    ) -> int:
+        """Where a channel without a cursor begins. A device with a stamp, of use or not, was told
+        of all channels that its user had then: this one it came into since, and it has missed all
+        that followed. For a new device it begins at the head."""
         start = max(member.join_id - 1, 0)
         missed = record.head_id - start
-        if wanted.stamp is None or (wanted.limit and missed > wanted.limit):
+        if not was_told or (wanted.limit and missed > wanted.limit):
             return record.head_id
         return start
 
@@ -329,18 +353,14 @@ class CatchUp:
         return Piece(frames.event(entry_pb2.Event(opened=opened)), 1)
 
     async def _entries(
-        self,
-        record: ChannelRecord,
-        member: MemberRecord,
-        position: int,
-        progress: Progress,
-        wanted: Wanted,
+        self, row: _Row, position: int, progress: Progress, wanted: Wanted
     ) -> AsyncGenerator[Piece, None]:
         """Reads on until nothing was noted beyond, then settles the channel."""
-        channel_id = record.channel_id
+        channel_id = row.record.channel_id
+        behind_s = 0.0
         while True:
-            head_id = max(record.head_id, progress.noted.get(channel_id, 0))
-            stays = ranges.visible(member.ranges, head_id)
+            record, head_id = row.record, row.record.head_id
+            stays = ranges.visible(row.member.ranges, head_id)
             readable, hidden = ranges.after(stays, position)
             if record.deleted and readable:
                 # What a deleted channel held is not shown, but that it was deleted is.
@@ -349,9 +369,23 @@ class CatchUp:
                     hidden = [(position + 1, last - 1)]
                 readable = [(last, last)]
             if not readable:
-                # No await between this check and the note: nothing slips through.
-                progress.settled[channel_id] = max(position, head_id)
-                return
+                if progress.noted.get(channel_id, 0) <= head_id:
+                    # No await between this check and the note: nothing slips through.
+                    progress.settled[channel_id] = max(position, head_id)
+                    return
+                # Up to what was noted the row may say too much: the user may have gone and come
+                # back since.
+                newer = await self._row(row.member.user_id, channel_id)
+                if newer is None:
+                    progress.settled[channel_id] = max(position, head_id)
+                    return
+                if newer.record.head_id <= head_id:
+                    if behind_s > MAX_BEHIND_S:
+                        raise StoreUnavailable(f"{channel_id}: nobody knows of what was told")
+                    behind_s += BEHIND_S
+                    await asyncio.sleep(BEHIND_S)
+                row.record, row.member = newer.record, newer.member
+                continue
             for start, end in readable:
                 if hidden and hidden[0][0] < start:
                     gap_from, gap_to = hidden.pop(0)
@@ -388,6 +422,12 @@ class CatchUp:
             if row.role and row.user_id != member.user_id
         )
         return (Piece(data, 0),) if data else ()
+
+
+def _never_opened(cursor: channel_pb2.Cursor, record: ChannelRecord) -> bool:
+    """Whether a device got an entry of a channel that it was never told of. Entries of
+    a broadcast channel come to those alone who ask for it."""
+    return not cursor.generation and record.kind != channel_pb2.CHANNEL_KIND_BROADCAST
 
 
 def _is_behind(cursor: channel_pb2.Cursor, record: ChannelRecord) -> bool:

@@ -21,7 +21,7 @@ from chinwag_server.chat.entries import timestamp
 from chinwag_server.chat.guidance import Reason, closing, rate_limited
 from chinwag_server.chat.outbox import Outbox
 from chinwag_server.chat.plain import is_plain
-from chinwag_server.chat.sends import Sent
+from chinwag_server.chat.sends import FOR_A_MOMENT, Sent
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
 from chinwag_server.rpc.pushed import Sink
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = 1
-
-# Refusals after which the same send may succeed: nothing of its channel may overtake it.
-_FOR_A_MOMENT = frozenset({"RATE_LIMITED", "OVERLOADED", "STORAGE_UNAVAILABLE"})
 
 
 @dataclass(slots=True, frozen=True)
@@ -204,10 +201,12 @@ class DeviceStream:
                 Refusal("NOT_IMPLEMENTED", "this server does not offer presence yet"),
             )
         if frame.HasField("ping"):
+            stamp = self._streams.stamp() if self.live else None
             pong = connect_pb2.Pong(
                 id=frame.ping.id,
                 server_time=timestamp(self._streams.clock.time_us()),
-                stamp=self._streams.stamp() if self.live else "",
+                # The one that the device has may be of use, and must not give way to none.
+                stamp=str(stamp) if stamp is not None and stamp.number >= 0 else "",
             )
             self.outbox.add(frames.whole(pong=pong))
 
@@ -259,6 +258,7 @@ class DeviceStream:
             hello.catch_up_limit,
             hello.subscriptions.receipts,
             page_bytes=self.outbox.page_bytes,
+            was_told=bool(hello.resume_stamp),
         )
         self._catching_up = asyncio.ensure_future(
             self._catch_up(wanted, list(hello.subscriptions.channels))
@@ -285,8 +285,9 @@ class DeviceStream:
             self._progress = None
             for late in progress.late:
                 self.outbox.add(late)
-            caught_up = connect_pb2.CaughtUp(stamp=streams.stamp())
+            caught_up = connect_pb2.CaughtUp(stamp=str(streams.stamp()))
             self.outbox.add(frames.whole(caught_up=caught_up))
+            streams.caught_up(self)
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -351,7 +352,7 @@ class DeviceStream:
         await self._streams.sends.send(self.caller, good, answer)
 
     def _answer(self, request: connect_pb2.SendMessageRequest, outcome: Sent | Refusal) -> None:
-        if isinstance(outcome, Refusal) and outcome.reason in _FOR_A_MOMENT:
+        if isinstance(outcome, Refusal) and outcome.reason in FOR_A_MOMENT:
             self._held.setdefault(request.channel_id, request.client_message_id)
         self.outbox.add(_result(request, outcome))
 
@@ -381,7 +382,13 @@ class DeviceStream:
         channel_id = cursor.channel_id
         wanted = Wanted({channel_id: cursor}, page_bytes=self.outbox.page_bytes, cursors_only=True)
         pieces = self._streams.catch_up.pieces(self.caller.user_id, wanted, progress)
-        if not await self._pass_on(pieces, lambda: self.looking.get(channel_id) is progress):
+        try:
+            if not await self._pass_on(pieces, lambda: self.looking.get(channel_id) is progress):
+                return
+        except Exception:
+            # What follows is noted and never passed on: the device has to come back.
+            log.exception("catch-up failed", extra={"channel_id": channel_id})
+            self._failed()
             return
         if self.looking.get(channel_id) is progress and channel_id not in progress.settled:
             self._look_away(channel_id)  # not visible: a reset was sent

@@ -10,7 +10,7 @@ import protovalidate
 
 from chinwag.chat.v1 import connect_pb2
 from chinwag_server.chat import frames
-from chinwag_server.chat.catchup import CatchUp
+from chinwag_server.chat.catchup import CatchUp, Stamp
 from chinwag_server.chat.guidance import Reason, closing, overloaded
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
@@ -123,7 +123,7 @@ class Streams:
         self.take_frame = rates.take_frame
         self.take_sends = rates.take_sends
         self.admission = admission or Admission(Rate(0, 1), clock)
-        # Called with each (user, device, time) that has said hello; the time is of `now_us`.
+        # Called with each (user, device, time of its hello by `now_us`) that is caught up.
         self.came: Callable[[str, str, int], None] = lambda _user, _device, _time_us: None
         self.now_us: Callable[[], int] = clock.time_us
         self._random_bytes = random_bytes
@@ -184,8 +184,13 @@ class Streams:
         self._user_streams[user_id] = self._user_streams.get(user_id, 0) + 1
         self._by_device[key] = stream
         self.listeners.join(user_id, stream)
-        if device_id:
-            self.came(user_id, device_id, now_us)
+
+    def caught_up(self, stream: DeviceStream) -> None:
+        """A stream has passed on all that was missing. Only now others hear that its device is
+        here: a hello may have lain unread in a node that stood still, while its device gave up and
+        went elsewhere."""
+        if stream.device_id:
+            self.came(stream.caller.user_id, stream.device_id, stream.came_us)
 
     def replace(self, user_id: str, device_id: str, before_us: int) -> None:
         """Closes a device's stream that came before a time: it has opened another one, here or at
@@ -221,11 +226,12 @@ class Streams:
         else:
             self._user_streams.pop(user_id, None)
 
-    def stamp(self) -> str:
-        """A resume stamp for a live stream: everything that it covers is queued; empty if that
-        cannot be said this moment."""
+    def stamp(self) -> Stamp:
+        """A resume stamp for a live stream: everything that it covers is queued; its number is
+        below 0 if that cannot be said this moment."""
         self._hub.flush_receipts()
-        return "" if self.marks.telling else str(self.catch_up.now())
+        now = self.catch_up.now()
+        return Stamp(now.generation, -1) if self.marks.telling else now
 
     def violations(self, frame: connect_pb2.ConnectRequest) -> list[tuple[str, str]]:
         """The broken rules of a frame, as (field path, problem)."""

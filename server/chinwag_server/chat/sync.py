@@ -120,6 +120,7 @@ class Sync:
             request.receipts,
             page_entries=max_entries,
             cursors_only=request.cursors_only,
+            was_told=bool(request.resume_stamp),
         )
         frame = connect_pb2.ConnectResponse()
         events = size = 0

@@ -477,6 +477,12 @@ async def test_a_channel_joined_while_away_is_told_from_the_joining_on(room: Roo
     opened = next(event.opened for event in again.events if event.HasField("opened"))
     assert opened.start_id == 2
     assert [entry.id for entry in again.entries] == [3, 4]
+    for number, void in enumerate(("ffff.1", f"{room.store.generation:x}.", "no stamp of ours")):
+        # Of no use, and still of one who was told of all channels once.
+        other = room.connect("bob", f"device-{number}")
+        await other.hello(resume_stamp=void)
+        assert not other.sink.frames[0].welcome.stamp_accepted
+        assert [entry.id for entry in other.entries] == [3, 4]
     fresh = room.connect("bob", "new-device")
     await fresh.hello()
     opened = next(event.opened for event in fresh.events if event.HasField("opened"))

@@ -140,6 +140,22 @@ async def test_only_the_named_channels_are_answered(room: Room) -> None:
     assert answer.stamp == ""
 
 
+async def test_a_channel_of_which_only_an_entry_came_is_opened_where_it_began(room: Room) -> None:
+    group = await room.group("ann", "cid")
+    await room.send("ann", group, "before")
+    await room.call("ann", "AddMembers", channel_id=group, user_ids=["bob"])  # 3
+    await room.send("ann", group, "after")
+    hole = cursors((group, 0), generation=0)
+    answer = await room.call("bob", "Sync", cursors=hole, cursors_only=True)
+    assert answer.events[0].opened.start_id == 2
+    assert [e.entry.id for e in answer.events if e.HasField("entry")] == [3, 4]
+    # Who is gone by then gets a reset.
+    await room.call("ann", "RemoveMember", channel_id=group, user_id="bob")
+    answer = await room.call("bob", "Sync", cursors=hole, cursors_only=True)
+    assert answer.events[0].reset.start_id == 5
+    assert not any(event.HasField("opened") for event in answer.events)
+
+
 async def test_a_revoked_key_ends_its_feed_and_its_streams(room: Room) -> None:
     set_caller(Caller(api_key_id="k1"))
     feed = room.room.servicer.StreamEvents(pb.StreamEventsRequest(), None)

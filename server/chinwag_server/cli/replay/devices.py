@@ -10,7 +10,7 @@ import chinwag
 from chinwag import events as ev
 from chinwag.account.v1 import user_pb2
 from chinwag.chat.v1 import entry_pb2
-from chinwag_server.cli.replay.verify import Record, Seen
+from chinwag_server.cli.replay.verify import Difference, Record, Seen
 
 # Called for each message that a device's application sees: (sender, client_message_id, when).
 OnMessage = Callable[[str, str, float], None]
@@ -36,12 +36,14 @@ class Device:
     Attributes:
         records: What its application saw, by channel.
         client: Its SDK client, after `open`.
+        failure: Why it ended before it was closed.
     """
 
     def __init__(self, user_id: str, name: str, on_message: OnMessage) -> None:
         self.user_id = user_id
         self.name = name
         self.records: dict[str, Record] = {}
+        self.failure: Exception | None = None
         self._on_message = on_message
         self._client: chinwag.Client | None = None
         self._live = asyncio.Event()
@@ -66,14 +68,23 @@ class Device:
             await self._task
 
     async def _run(self) -> None:
-        async with self.client as client:
-            async for event in client.events():
-                self._take(event)
+        try:
+            async with self.client as client:
+                async for event in client.events():
+                    self._take(event)
+        except Exception as error:
+            self.failure = error
+            raise
 
     def _take(self, event: ev.Event) -> None:
         if isinstance(event, ev.EntryEvent):
             entry = event.entry
-            record = self.records[entry.channel_id]
+            record = self.records.get(entry.channel_id)
+            if record is None:
+                raise Difference(
+                    f"{self.user_id}'s {self.name}: entry {entry.id} of {entry.channel_id} came, "
+                    "and the channel was not opened"
+                )
             record.seen.append(seen_of(entry))
             if entry.HasField("message_sent"):
                 self._on_message(
@@ -81,9 +92,20 @@ class Device:
                 )
             self._moved.set()
         elif isinstance(event, ev.ChannelOpened):
-            self.records[event.channel_id] = Record(self.user_id, self.name, event.cursor.id, [])
+            self._open(event.channel_id, event.cursor.id)
+        elif isinstance(event, ev.ChannelReset) and event.cursor is not None:
+            # It opens a channel if the news of that was lost. One that is there goes on: no log of
+            # a replay begins anew, and none is so long that a device would leave something out.
+            if event.channel_id in self.records:
+                raise Difference(
+                    f"{self.user_id}'s {self.name}: {event.channel_id} was reset: {event.reason}"
+                )
+            self._open(event.channel_id, event.cursor.id)
         elif isinstance(event, ev.ConnectionChanged) and event.connection is ev.Connection.LIVE:
             self._live.set()
+
+    def _open(self, channel_id: str, start_id: int) -> None:
+        self.records[channel_id] = Record(self.user_id, self.name, start_id, [])
 
     def position(self, channel_id: str) -> int:
         """The newest entry that its application saw of a channel."""

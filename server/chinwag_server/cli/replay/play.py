@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from chinwag.errors import ClientClosed
 from chinwag_server.cli.replay.admin import Admin
 from chinwag_server.cli.replay.devices import Device, seen_of
 from chinwag_server.cli.replay.report import Report, percentile
@@ -160,12 +161,14 @@ class Player:
     async def _say(self, stage: Stage, user_id: str, line: Line) -> None:
         # Up to its first wait a coroutine of `ensure_future` runs in the order of creation, so
         # the lines of a person are handed to their client in order.
-        client = self._people[user_id][0].client
+        device = self._people[user_id][0]
         started = time.monotonic()
-        handle = client.channel(stage.channel_id).post(line.text)
-        self._times.sent[user_id, handle.client_message_id] = started
         try:
+            handle = device.client.channel(stage.channel_id).post(line.text)
+            self._times.sent[user_id, handle.client_message_id] = started
             sent = await asyncio.wait_for(handle, ACK_TIMEOUT_S)
+        except ClientClosed as error:
+            raise (device.failure or error) from None
         except TimeoutError:
             raise Difference(
                 f"{stage.transcript.name}: a send of {user_id} got no answer in "

@@ -1492,7 +1492,7 @@ class SyncRequest(_message.Message):
     @_builtins.property
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[_channel_pb2.Cursor]:
         """The device's position in every channel that it keeps, broadcast channels that
-        it wants too; at most 20,000. A channel without one is opened at its head.
+        it wants too; at most 20,000. A channel without one is opened as in Hello.
         """
 
     @_builtins.property

@@ -160,8 +160,11 @@ class Hello(_message.Message):
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[_channel_pb2.Cursor]:
         """The device's position in every channel that it keeps, at most 20,000; of
         two for one channel, the later holds. A channel without one is opened
-        (ChannelOpened): at its head, but with a usable resume_stamp, where the user
-        came into it since, at the entry that made them a member. A cursor that cannot be used never makes hello fail: it is
+        (ChannelOpened): at its head, but with a resume_stamp, usable or not, at the
+        entry that made the user a member: a device that has a stamp was told of all
+        channels of that time, and came into this one since. So is one with a cursor
+        of generation 0: the device got an entry of it and was never told that it
+        opened. Another cursor that cannot be used never makes hello fail: it is
         answered with ChannelReset.
         """
 

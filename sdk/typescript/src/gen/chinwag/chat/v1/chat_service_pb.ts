@@ -1513,7 +1513,7 @@ export type SyncRequest = Message<"chinwag.chat.v1.SyncRequest"> & {
 
   /**
    * The device's position in every channel that it keeps, broadcast channels that
-   * it wants too; at most 20,000. A channel without one is opened at its head.
+   * it wants too; at most 20,000. A channel without one is opened as in Hello.
    *
    * @generated from field: repeated chinwag.chat.v1.Cursor cursors = 2;
    */
