@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from contextlib import aclosing
 from pathlib import Path
@@ -137,6 +138,34 @@ async def test_a_compaction_behind_a_stopped_watch_gives_the_whole_state(
     # The deletion in between is told by its absence.
     assert isinstance(news, Snapshot)
     assert {entry.key: entry.value for entry in news.entries} == {"/a/k": b"3"}
+
+
+async def test_a_restored_etcd_that_has_come_past_what_was_known(
+    etcd: Etcd, connect: Connect, tmp_path: Path
+) -> None:
+    """Its revision alone would not tell."""
+    writer, reader = connect(etcd.endpoint), connect(etcd.endpoint)
+    await writer.put("/a/k", b"1")
+    _copy(etcd, tmp_path / "etcd" / "data", tmp_path / "backup")
+    async with aclosing(reader.watch("/a/")) as watch, asyncio.timeout(WAIT_S):
+        await anext(watch)
+        await put_again(writer, "/a/k", b"2")
+        last = await anext(watch)
+        _copy(etcd, tmp_path / "backup", tmp_path / "etcd" / "data")
+        for value in ("Mw==", "NA==", "NQ=="):  # 3, 4, 5
+            etcd.call("kv/put", {"key": "L2Evbw==", "value": value})  # /a/o
+        news = await anext(watch)
+    assert isinstance(news, Snapshot)
+    assert news.revision > last.revision
+    assert {entry.key: entry.value for entry in news.entries} == {"/a/k": b"1", "/a/o": b"5"}
+
+
+def _copy(etcd: Etcd, source: Path, target: Path) -> None:
+    """Puts one folder in another's place while etcd does not run, and blocks the event loop."""
+    etcd.kill()
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    etcd.start()
 
 
 def _compact_before_it_is_back(etcd: Etcd) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
 from chinwag_server.mesh import ownership, shards
-from chinwag_server.mesh.coordination import Changes, Deleted
+from chinwag_server.mesh.coordination import Changes, Deleted, Snapshot
 from chinwag_server.mesh.epoch import Epoch, EpochRefused
 from chinwag_server.mesh.ownership import MARGIN_S, REFUSED_RETRY_S, TTL_S
 from chinwag_server.mesh.shards import SHARDS, owners_of
@@ -565,6 +565,33 @@ def test_never_two_owners_whatever_happens(seed: int) -> None:
             node.cut, node.lose_answers, node.delay_s = False, 0, 0.001
         world.share(*nodes)
         await world.settled(*nodes, within_s=4 * TTL_S)
+
+    world.run(scenario)
+
+
+def test_claims_that_cannot_count_yet_are_not_made_without_a_pause() -> None:
+    """The coordination was restored, and the node does not know it yet: to it each key that it
+    makes is gone again by the revision that it has seen."""
+    world = World()
+
+    async def scenario() -> None:
+        ann = world.start("ann")
+        told = asyncio.Event()
+
+        async def watch(prefix: str) -> AsyncGenerator[Snapshot | Changes, None]:
+            yield Snapshot(1_000_000, ())
+            await told.wait()
+            yield world.cluster.snapshot(prefix)
+            await asyncio.Event().wait()
+
+        ann.coordination.watch = watch  # type: ignore[method-assign]
+        world.share(ann)
+        await asyncio.sleep(SOON_S)
+        assert ann.owned() == []
+        claims = len(world.of(ann, "delete"))
+        assert 0 < claims <= ownership.PARALLEL * SOON_S / ownership.RETRY_S
+        told.set()
+        await world.settled(ann, within_s=SOON_S)
 
     world.run(scenario)
 

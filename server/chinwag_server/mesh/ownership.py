@@ -391,6 +391,10 @@ class Ownership:
             # Of what has changed meanwhile it is looked at again.
             if held.alive() and shard in self._wanted and shard not in self._keys.entries:
                 await self._claim(shard, held)
+        if shard not in self._epochs and self._step(shard) is not None:
+            # Over as soon as it was made: the coordination may have been restored, and the watch
+            # has not told yet. Until it has, it would be the same again and again.
+            await asyncio.sleep(RETRY_S)
 
     async def _claim(self, shard: int, held: HeldLease) -> None:
         nonce = self._mark + self._random_bytes(NONCE_BYTES // 2)

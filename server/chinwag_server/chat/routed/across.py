@@ -45,15 +45,21 @@ from chinwag_server.rpc.errors import Refusal
 
 log = logging.getLogger(__name__)
 
-# What was committed longer ago than this, before its channel changed its owner, was told.
+# What was committed so long before a channel's head was told by its owner of then.
 ANNOUNCE_S = 60.0
 ANNOUNCE_MOST = 128
+# Channels whose head is older than this, by the clock of that owner, were told of whole. It must
+# be more than a clock may be off.
+ANNOUNCE_HEAD_S = 2 * 3600.0
 RETRY_S = 0.5
 # Whose channels are taken over at one time: a node that starts wins hundreds.
 SHARDS_AT_ONCE = 8
 LOOKED_AT_S = 10.0
 # A link that was down for longer may have lost what is not repeated any more.
 OUTAGE_S = 8.0
+# By which this node's clock may differ from the inboxes' before it is said, and how often to look.
+CLOCK_OFF_S = 5.0
+COMPARE_S = 5.0
 
 
 # (channel, argument) -> done.
@@ -214,7 +220,7 @@ class Across:
         self.delivery.start()
         self._registered.start()
         self._topics.start()
-        for work in (self._stamps.run(), self._look_again()):
+        for work in (self._stamps.run(), self._look_again(), self._compare_clocks()):
             task = asyncio.ensure_future(work)
             self._tasks.add(task)
 
@@ -257,6 +263,24 @@ class Across:
         if self._answers is None:
             return pb.Answer(error=Refusal("DRAINING", "the node starts").status())
         return await self._answers.asked(node_id, question)
+
+    async def _compare_clocks(self) -> None:
+        """Says if this node's clock is off. Nothing is lost by it, but what it stores has wrong
+        times, and its judgement of what has ended is wrong, such as of tokens."""
+        is_off = False
+        while True:
+            await asyncio.sleep(COMPARE_S)
+            off_s = (self._clock.time_us() - self._stamps.time_us()) / 1e6
+            if abs(off_s) > CLOCK_OFF_S and not is_off:
+                log.error(
+                    "this machine's clock is %.0f s %s that of Redis: correct whichever is wrong; "
+                    "until then messages get wrong times, and tokens end early or late",
+                    abs(off_s),
+                    "ahead of" if off_s > 0 else "behind",
+                )
+            elif is_off and abs(off_s) <= CLOCK_OFF_S:
+                log.info("this machine's clock is that of Redis again")
+            is_off = abs(off_s) > CLOCK_OFF_S
 
     # --- a device is at one node ---
 
@@ -336,11 +360,12 @@ class Across:
 
     async def _announce(self, store: SequencedStore, channel_id: str, _head_id: int) -> None:
         record = await store.channel(channel_id)
-        since_us = self._clock.time_us() - int(ANNOUNCE_S * 1e6)
+        # By the inboxes' clock: this node's may be off too.
+        since_us = self._stamps.time_us() - int(ANNOUNCE_HEAD_S * 1e6)
         if record is None or record.head_time_us < since_us:
             return
         rows = await self.reads.members(channel_id)
-        since_id = await self._before(store, record, since_us)
+        since_id = await self._before(store, record, record.head_time_us - int(ANNOUNCE_S * 1e6))
         users = [row.user_id for row in rows if row.role or row.ranges]
         if users:
             self.delivery.announce(channel_id, since_id, record.head_id, users)

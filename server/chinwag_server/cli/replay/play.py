@@ -133,8 +133,8 @@ class Player:
         channel_id = await self._admin.make_group(host, transcript.name, [])
         stage = Stage(transcript, channel_id, {host})
         left = Counter(line.nick for line in transcript.lines)
-        under_way: deque[asyncio.Future[None]] = deque()
-        of_nick: dict[str, list[asyncio.Future[None]]] = {}
+        under_way: deque[asyncio.Future[int]] = deque()
+        of_nick: dict[str, list[asyncio.Future[int]]] = {}
         loop = asyncio.get_running_loop()
         started = loop.time()
         for line in transcript.lines:
@@ -151,14 +151,25 @@ class Player:
             while len(under_way) >= WINDOW:
                 await under_way.popleft()
             if not left[line.nick] and line.nick:
-                # Their last line is stored before they go: who left cannot send.
-                await asyncio.gather(*of_nick.pop(line.nick))
+                # Their last line is stored before they go: who left cannot send. And their devices
+                # have seen it: one that is away for all of a stay is not told of the channel.
+                stored = await asyncio.gather(*of_nick.pop(line.nick))
+                await self._has_seen(stage, user_id, max(stored))
                 await self._admin.remove_member(host, channel_id, user_id)
                 stage.members.discard(user_id)
         await asyncio.gather(*under_way)
         return stage
 
-    async def _say(self, stage: Stage, user_id: str, line: Line) -> None:
+    async def _has_seen(self, stage: Stage, user_id: str, entry_id: int) -> None:
+        for device in self._people[user_id]:
+            if not await device.wait_for(stage.channel_id, entry_id, SETTLE_S):
+                raise device.failure or Difference(
+                    f"{stage.transcript.name}: {user_id}'s {device.name} did not see entry "
+                    f"{entry_id} in {SETTLE_S:.0f} s"
+                )
+
+    async def _say(self, stage: Stage, user_id: str, line: Line) -> int:
+        """Sends a line; gives its message id."""
         # Up to its first wait a coroutine of `ensure_future` runs in the order of creation, so
         # the lines of a person are handed to their client in order.
         device = self._people[user_id][0]
@@ -178,6 +189,7 @@ class Player:
         stage.sent.append(SentLine(user_id, handle.client_message_id, line.text, sent.message_id))
         self._said += 1
         self._progress(self._said, sum(len(t.lines) for t in self._transcripts))
+        return sent.message_id
 
     # --- the proof ---
 

@@ -87,6 +87,10 @@ class EtcdTls:
         )
 
 
+class RevisionAway(CoordinationUnavailable):
+    """The revision that was asked for is compacted, or lies in the future."""
+
+
 class Member:
     """One endpoint: a connection that is made when needed, and stubs on it."""
 
@@ -220,11 +224,13 @@ class EtcdClient:
         """What to say of an error after which another attempt makes sense.
 
         Raises:
-            CoordinationRefused, LeaseGone: It does not.
+            CoordinationRefused, LeaseGone, RevisionAway: It does not.
         """
         code, details = error.code(), error.details() or ""
         if code is grpc.StatusCode.NOT_FOUND:
             raise LeaseGone(details) from error
+        if code is grpc.StatusCode.OUT_OF_RANGE:
+            raise RevisionAway(details) from error
         # Tokens end with a member's restart, with time, and with any change of users.
         if "invalid auth token" in details or "revision of auth store is old" in details:
             self.forget_token()

@@ -104,8 +104,17 @@ class EtcdCoordination:
         await self._client.call(lambda member: member.kv.Txn, request)
 
     async def list(self, prefix: str) -> Snapshot:
+        return await self._list_at(prefix, 0)
+
+    async def _list_at(self, prefix: str, revision: int) -> Snapshot:
+        """As it was at a revision; 0: as it is. The revision of the answer is etcd's in any case.
+
+        Raises:
+            RevisionAway: It is forgotten, or was not yet.
+            CoordinationUnavailable: It is not known what there is.
+        """
         request = rpc_pb2.RangeRequest(
-            key=prefix.encode(), range_end=end_of(prefix), limit=MAX_ENTRIES
+            key=prefix.encode(), range_end=end_of(prefix), limit=MAX_ENTRIES, revision=revision
         )
         reply = await self._client.call(lambda member: member.kv.Range, request)
         if reply.more:
@@ -116,7 +125,7 @@ class EtcdCoordination:
         return Snapshot(reply.header.revision, tuple(entry_of(pair) for pair in reply.kvs))
 
     def watch(self, prefix: str) -> AsyncGenerator[Snapshot | Changes, None]:
-        return watch(self._client, prefix, self.list)
+        return watch(self._client, prefix, self._list_at)
 
     async def close(self) -> None:
         await self._client.close()

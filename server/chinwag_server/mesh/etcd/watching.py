@@ -12,10 +12,11 @@ from grpc.aio import AioRpcError
 from chinwag_server.mesh.coordination import (
     Changes,
     CoordinationUnavailable,
+    Entry,
     LeaseGone,
     Snapshot,
 )
-from chinwag_server.mesh.etcd.client import EtcdClient
+from chinwag_server.mesh.etcd.client import EtcdClient, RevisionAway
 from chinwag_server.mesh.etcd.keys import change_of, end_of
 from chinwag_server.mesh.etcd.pb import rpc_pb2
 
@@ -30,30 +31,70 @@ class _HistoryGone(Exception):
 
 
 async def watch(
-    client: EtcdClient, prefix: str, list_prefix: Callable[[str], Awaitable[Snapshot]]
+    client: EtcdClient, prefix: str, list_at: Callable[[str, int], Awaitable[Snapshot]]
 ) -> AsyncGenerator[Snapshot | Changes, None]:
-    """The work of `Coordination.watch`."""
+    """The work of `Coordination.watch`.
+
+    Args:
+        list_at: All keys of a prefix as they were at a revision; 0: as they are.
+    """
     known = 0  # the revision that the caller has; 0: it needs a Snapshot
+    state: dict[str, Entry] = {}  # what the caller has of it
+    is_fresh = False
     retry_s = RETRY_S
     while not client.closed:
         try:
             if known == 0:
-                snapshot = await list_prefix(prefix)
-                known = snapshot.revision
+                snapshot = await list_at(prefix, 0)
+                known, state = snapshot.revision, {entry.key: entry for entry in snapshot.entries}
+                is_fresh = True
                 yield snapshot
+            if not is_fresh:
+                await _check_history(prefix, known, state, list_at)
+            is_fresh = False
             async with aclosing(_stream(client, prefix, known)) as stream:
                 async for changes in stream:
                     retry_s = RETRY_S
                     known = changes.revision
+                    _apply(changes, state)
                     yield changes
         except _HistoryGone as error:
-            log.info("the watch of %s starts over: %s", prefix, error)
+            log.warning("the watch of %s starts over: %s", prefix, error)
             known = 0
         except CoordinationUnavailable as error:
             if not client.closed:
                 log.warning("the watch of %s is interrupted: %s", prefix, error)
                 await asyncio.sleep(retry_s)
                 retry_s = min(2 * retry_s, MAX_RETRY_S)
+
+
+def _apply(changes: Changes, state: dict[str, Entry]) -> None:
+    for change in changes.changes:
+        if isinstance(change, Entry):
+            state[change.key] = change
+        else:
+            state.pop(change.key, None)
+
+
+async def _check_history(
+    prefix: str,
+    known: int,
+    state: dict[str, Entry],
+    list_at: Callable[[str, int], Awaitable[Snapshot]],
+) -> None:
+    """Makes sure that what is known of a revision is what etcd knows of it. While there was no
+    stream it may have been restored from an older copy, and have come past that revision again.
+
+    Raises:
+        _HistoryGone: It is not.
+        CoordinationUnavailable: It cannot be told.
+    """
+    try:
+        found = await list_at(prefix, known)
+    except RevisionAway as error:
+        raise _HistoryGone(str(error)) from error
+    if {entry.key: entry for entry in found.entries} != state:
+        raise _HistoryGone(f"revision {known} is of another history: etcd was restored")
 
 
 async def _stream(client: EtcdClient, prefix: str, known: int) -> AsyncGenerator[Changes, None]:
