@@ -5,12 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from cassandra.query import SimpleStatement
 
 from tools.engines.cassandra_tls import Certificates
 from tools.engines.debian import CACHE
-from tools.engines.process import Child, EngineError, listens
+from tools.engines.process import Child, EngineError, free_port, listens
 
 FILES = Path(__file__).parent / "cassandra_files"
 MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
@@ -140,7 +138,7 @@ class Cassandra:
         assert nodes in (1, 3), "tokens are chosen for one node or three"
         self._passwords = passwords
         addresses = [f"127.0.0.{number + 1}" for number in range(nodes)]
-        self.port, storage_port = _free_ports(addresses)
+        self.port, storage_port = free_port(*addresses), free_port(*addresses)
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         certificates = Certificates(folder) if tls else None
@@ -293,26 +291,3 @@ def _java() -> Path:
         if release.exists() and f'JAVA_VERSION="{JAVA}.' in release.read_text():
             return home / "bin" / "java"
     raise RuntimeError("Cassandra needs Java 17: apt install openjdk-17-jre-headless")
-
-
-def _free_ports(addresses: Sequence[str]) -> tuple[int, int]:
-    """Two TCP ports that nobody listens on at any of the addresses."""
-    found: list[int] = []
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind((addresses[0], 0))
-            port: int = probe.getsockname()[1]
-            if all(_is_free(address, port) for address in addresses[1:]):
-                found.append(port)
-        if len(set(found)) == 2:
-            return found[0], found[1]
-    raise RuntimeError(f"no port is free on all of {', '.join(addresses)}")
-
-
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True

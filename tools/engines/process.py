@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,18 +13,36 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 POLL_S = 0.02
+# Below those that systems give to connections: one of these could take a port that was found free
+# before the server that it is for listens.
+PORTS = (10_240, 32_000)
+_random = random.SystemRandom()
 
 
 class EngineError(Exception):
     """A server did not start or did not end: the text has the end of its log."""
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
+def free_port(*hosts: str) -> int:
+    """A TCP port that nobody listens on now at any of the addresses, 127.0.0.1 if none is named.
+
+    Raises:
+        RuntimeError: None was found.
+    """
+    for _ in range(100):
+        port = _random.randrange(*PORTS)
+        if all(_is_free(host, port) for host in hosts or ("127.0.0.1",)):
+            return port
+    raise RuntimeError(f"no port is free on all of {', '.join(hosts)}")
+
+
+def _is_free(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def listens(host: str, port: int) -> bool:
