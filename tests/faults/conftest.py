@@ -1,34 +1,46 @@
-"""One mesh with real engines for all faults, and people on it."""
+"""One mesh for all faults of a module; what each did to sends and deliveries is told at the end."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+import pytest
 import pytest_asyncio
 
-from tests.faults.crowd import Crowd
-from tools.mesh import Mesh, temporary_folder
+from tests.faults.stage import Stage, set_stage
 
-SETTINGS = {
-    "CHINWAG_MESH_LEASE_S": "5",
-    # The largest group goes by pub/sub, the others directly.
-    "CHINWAG_MESH_DIRECT_MEMBERS": "6",
-    "CHINWAG_DEADLINES_DRAIN_MS": "8000",
-    "CHINWAG_ACCOUNT_ARGON2_MEMORY_KIB": "64",
-    "CHINWAG_ACCOUNT_ARGON2_PASSES": "1",
-}
+LINES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Tells a line now, if output is shown, and all of them at the end in any case."""
+    lines = pytestconfig.stash.setdefault(LINES, [])
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        print(f"\n{line}", flush=True)
+
+    return tell
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if lines := config.stash.get(LINES, []):
+        terminalreporter.section("faults: how long sends and deliveries stood still")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh() -> AsyncIterator[Mesh]:
-    with temporary_folder() as folder:
-        async with Mesh(folder, settings=SETTINGS, small=True) as mesh:
-            yield mesh
+async def stage(report: Callable[[str], None]) -> AsyncIterator[Stage]:
+    async with set_stage(report, people=16, rate=2.0) as made:
+        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def crowd(mesh: Mesh) -> AsyncIterator[Crowd]:
-    crowd = Crowd(mesh.targets, await mesh.create_api_key())
-    await crowd.gather()
-    yield crowd
-    await crowd.leave()
+async def wide_stage(report: Callable[[str], None]) -> AsyncIterator[Stage]:
+    """On three Cassandra nodes."""
+    async with set_stage(report, people=20, rate=3.0, cassandra_nodes=3) as made:
+        yield made

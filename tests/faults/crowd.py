@@ -1,204 +1,204 @@
-"""People who talk on a mesh while it is broken, and the proof that nothing was lost."""
+"""People under load: all send, read and edit, some come and go, whatever happens to the mesh."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import random
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import chinwag
+from chinwag.chat.v1 import channel_pb2
+from chinwag.chat.v1 import chat_service_pb2 as chat_pb
 from chinwag_server.cli.replay.admin import Admin
-from chinwag_server.cli.replay.devices import Device, seen_of
-from chinwag_server.cli.replay.verify import SentLine, verify_channel
+from tests.faults.device import Device
+from tests.faults.history import Edited, Entry, History
 
-PEOPLE = 12
 DEVICES = 2
-# A fault may last for a lease and a restart.
-ACK_S = 60.0
-SETTLE_S = 60.0
-# Each person says something so often.
-PAUSE_S = 0.4
+MAX_UNSENT = 100
+EDIT_SHARE, MARK_SHARE = 0.05, 0.15
+COME_AND_GO_S = 1.2
 
 
-@dataclass
+@dataclass(slots=True)
 class Room:
-    """A channel and what was said in it.
+    """A channel, and who is to talk in it.
 
     Attributes:
-        ever: Who is or was a member.
+        owner: A member who stays.
+        moving: Members who come and go.
     """
 
-    name: str
     channel_id: str
-    members: list[str]
-    ever: set[str]
-    sent: list[SentLine] = field(default_factory=list)
-
-
-@dataclass
-class Still:
-    """When something went through, of what should have all the time."""
-
-    acks: list[float] = field(default_factory=list)
-    deliveries: list[float] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        waits = sorted(self.waits)
-        p99 = waits[int(len(waits) * 0.99)] if waits else 0.0
-        return (
-            f"{len(self.acks)} sends, none acked for {_longest(self.acks):.2f} s, none delivered "
-            f"for {_longest(self.deliveries):.2f} s, p99 of waiting {p99:.2f} s, longest "
-            f"{max(waits, default=0.0):.2f} s"
-        )
-
-
-def _longest(times: Sequence[float]) -> float:
-    return max((b - a for a, b in pairwise(times)), default=0.0)
+    owner: str
+    members: Sequence[str]
+    moving: Sequence[str] = ()
 
 
 class Crowd:
-    """The people, each with devices at any node.
+    """Some people with two devices each.
 
     Args:
-        targets: The addresses of all nodes.
-        api_key: To make the people with.
+        people: How many.
+        rate: Messages a second of each.
+        number: Of this crowd: others have other people.
+
+    Attributes:
+        failures: Of calls: why each failed.
     """
 
-    def __init__(self, targets: Sequence[str], api_key: str, seed: int = 1) -> None:
+    def __init__(
+        self, admin: Admin, targets: Sequence[str], *, people: int, rate: float, number: int
+    ) -> None:
+        self.history = History()
+        self.rooms: list[Room] = []
+        self.users = [f"u{number}-{person:02}" for person in range(people)]
+        self.devices = [
+            Device(self.history, user_id, f"d{device}")
+            for user_id in self.users
+            for device in range(DEVICES)
+        ]
+        self.failures: list[str] = []
+        self._admin = admin
         self._targets = ",".join(targets)
-        self._admin = Admin(self._targets, api_key)
-        self._rng = random.Random(seed)  # what is said is no secret
-        self._devices: dict[str, list[Device]] = {}
-        self._rooms: list[Room] = []
-        self._still = Still()
-        self._said = 0
-        self._swaps = 0
+        self._rate = rate
+        self._random = random.Random(number)
+        self._numbers = itertools.count(1)
+        self._inside: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def of(self, user_id: str) -> list[Device]:
+        """A person's devices."""
+        return [device for device in self.devices if device.user_id == user_id]
+
+    # --- the stage ---
 
     async def gather(self) -> None:
-        """Makes people, devices and channels."""
-        names = [f"person{number}" for number in range(PEOPLE)]
-        await self._admin.make_users([(name, name) for name in names])
-        for name in names:
-            self._devices[name] = [
-                Device(name, f"{name}-{number}", self._on_message) for number in range(DEVICES)
-            ]
-        await asyncio.gather(*(self._open(each) for name in names for each in self._devices[name]))
-        await self._group("all", names)
-        for start in range(0, PEOPLE, 4):
-            await self._group(f"four{start}", names[start : start + 4])
-        for start in range(0, PEOPLE, 2):
-            first, second = names[start : start + 2]
-            channel = await self._devices[first][0].client.direct(second)
-            pair = [first, second]
-            self._rooms.append(Room(f"pair{start}", channel.id, pair, set(pair)))
+        """Makes people, devices and channels: pairs, small groups, one of all, and one in which
+        some come and go."""
+        await self._admin.make_users([(user_id, user_id) for user_id in self.users])
+        at_once = asyncio.Semaphore(8)
 
-    async def _group(self, name: str, members: list[str]) -> None:
-        channel_id = await self._admin.make_group(members[0], name, members[1:])
-        self._rooms.append(Room(name, channel_id, members, set(members)))
+        async def open_device(device: Device) -> None:
+            async with at_once:
+                tokens = await self._admin.issue_token(device.user_id, device.name)
+                await device.open(self._targets, tokens)
 
-    async def _open(self, device: Device) -> None:
-        tokens = await self._admin.issue_token(device.user_id, device.name)
-        await device.open(self._targets, tokens)
-
-    async def leave(self) -> None:
-        """Ends all clients."""
-        await asyncio.gather(*(each.close() for some in self._devices.values() for each in some))
-        await self._admin.close()
-
-    def _on_message(self, _sender: str, _key: str, when: float) -> None:
-        self._still.deliveries.append(when)
-
-    # --- talking ---
-
-    @asynccontextmanager
-    async def talking(self) -> AsyncIterator[Still]:
-        """People talk while the body runs; then it is quiet, and everything is checked.
-
-        Raises:
-            Difference: Something is not as it should be.
-        """
-        self._still = still = Still()
-        stop = asyncio.Event()
-        talking = [asyncio.ensure_future(self._talk(name, stop)) for name in self._devices]
-        try:
-            yield still
-        finally:
-            stop.set()
-            await asyncio.gather(*talking)
-        await self.check()
-
-    async def _talk(self, user_id: str, stop: asyncio.Event) -> None:
-        rooms = [room for room in self._rooms if user_id in room.members]
-        under_way: list[asyncio.Future[None]] = []
-        while not stop.is_set():
-            room = self._rng.choice(rooms)
-            self._said += 1
-            said = self._say(room, user_id, f"{user_id} says {self._said}")
-            under_way.append(asyncio.ensure_future(said))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._rng.uniform(0.5, 1.5) * PAUSE_S)
-        await asyncio.gather(*under_way)
-
-    async def _say(self, room: Room, user_id: str, text: str) -> None:
-        client = self._devices[user_id][0].client
-        began = time.monotonic()
-        handle = client.channel(room.channel_id).post(text)
-        sent = await asyncio.wait_for(handle, ACK_S)
-        now = time.monotonic()
-        self._still.acks.append(now)
-        self._still.waits.append(now - began)
-        room.sent.append(SentLine(user_id, handle.client_message_id, text, sent.message_id))
-
-    async def swap(self) -> None:
-        """Somebody leaves a group of four for good, and somebody comes who was never in it."""
-        room = self._rooms[1 + self._swaps % 3]
-        self._swaps += 1
-        host, *others = room.members
-        gone = others[-1]
-        new = next(name for name in self._devices if name not in room.ever)
-        room.ever.add(new)
-        await self._admin.remove_member(host, room.channel_id, gone)
-        await self._admin.add_member(host, room.channel_id, new)
-        room.members = [host, *others[:-1], new]
-
-    # --- the proof ---
-
-    async def check(self) -> None:
-        """Compares logs, acks and what each device saw.
-
-        Raises:
-            Difference: The first thing that is not as it should be.
-        """
-        for room in self._rooms:
-            await self._check(room)
-
-    async def _check(self, room: Room) -> None:
-        entries = await self._admin.read_log(room.members[0], room.channel_id)
-        first: dict[str, int] = {}
-        last: dict[str, int] = {}
-        for entry in entries:
-            for ref in (*entry.channel_created.members, *entry.members_added.members):
-                first.setdefault(ref.user_id, entry.id)
-            if entry.HasField("member_removed"):
-                last[entry.member_removed.user_id] = entry.id
-        head = entries[-1].id
-        devices = [each for user_id in first for each in self._devices[user_id]]
+        await asyncio.gather(*(open_device(device) for device in self.devices))
+        users = self.users
+        pairs = [(users[at], users[at + 1]) for at in range(0, len(users) - 1, 2)]
+        groups = [users[at : at + 4] for at in range(0, len(users) - 3, 3)]
+        moving = users[1:4]
+        self._inside = set(moving)
         await asyncio.gather(
-            *(
-                each.wait_for(room.channel_id, last.get(each.user_id, head), SETTLE_S)
-                for each in devices
-            )
+            *(self._make_direct(*pair) for pair in pairs),
+            *(self._make_group(group) for group in groups),
+            self._make_group(users),
+            self._make_group(users[: len(users) // 2], moving=moving),
         )
-        verify_channel(
-            room.name,
-            [seen_of(entry) for entry in entries],
-            sorted(room.sent, key=lambda line: line.message_id),
-            [each.records[room.channel_id] for each in devices],
-            first,
-            last,
+
+    async def _make_group(self, members: Sequence[str], moving: Sequence[str] = ()) -> None:
+        owner = members[0]
+        channel_id = await self._admin.make_group(owner, "a group", members[1:])
+        self.rooms.append(Room(channel_id, owner, members, moving))
+
+    async def _make_direct(self, one: str, other: str) -> None:
+        request = chat_pb.CreateChannelRequest(
+            kind=channel_pb2.CHANNEL_KIND_DIRECT, member_user_ids=[other]
         )
+        made = await self._admin.call(self._admin.chat.CreateChannel, request, one)
+        self.rooms.append(Room(made.channel.channel.id, one, (one, other)))
+
+    async def close(self) -> None:
+        """Ends all devices."""
+        await self.stop()
+        await asyncio.gather(*(device.close() for device in self.devices))
+
+    # --- the load ---
+
+    def start(self) -> None:
+        """Begins to talk."""
+        work: list[Coroutine[Any, Any, None]] = [self._talk(user_id) for user_id in self.users]
+        work += [self._come_and_go(room) for room in self.rooms if room.moving]
+        self._tasks = [asyncio.ensure_future(one) for one in work]
+
+    async def stop(self) -> None:
+        """Ends to talk, when the calls that run have ended."""
+        for task in self._tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self._calls:
+            await asyncio.wait(self._calls)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _talk(self, user_id: str) -> None:
+        devices = self.of(user_id)
+        rooms = [room for room in self.rooms if user_id in room.members]
+        while True:
+            await asyncio.sleep(self._random.expovariate(self._rate))
+            device, room = self._random.choice(devices), self._random.choice(rooms)
+            if device.error is None and device.client.unsent < MAX_UNSENT:
+                device.send(room.channel_id, f"{next(self._numbers)} of {user_id}")
+            if self._random.random() < MARK_SHARE and user_id not in room.moving:
+                self._mark(self._random.choice(devices), room)
+            if self._random.random() < EDIT_SHARE:
+                self._edit(user_id)
+
+    @staticmethod
+    def _mark(device: Device, room: Room) -> None:
+        items = device.seen.items.get(room.channel_id)
+        if items and isinstance(items[-1], Entry):
+            device.mark_read(room.channel_id, items[-1].id)
+
+    def _edit(self, user_id: str) -> None:
+        may_be_out = {room.channel_id for room in self.rooms if user_id in room.moving}
+        own = [
+            sent
+            for sent in list(self.history.sends.values())[-100:]
+            if sent.device[0] == user_id and sent.message_id and sent.channel_id not in may_be_out
+        ]
+        if not own:
+            return
+        sent = self._random.choice(own)
+        text = f"{next(self._numbers)} edited by {user_id}"
+        edited = Edited(user_id, sent.channel_id, sent.message_id, text)
+        self.history.edits.append(edited)
+
+        async def edit() -> None:
+            client = self._random.choice(self.of(user_id)).client
+            await client.channel(edited.channel_id).edit(edited.message_id, text)
+            edited.is_acked = True
+
+        self._call("edit", edit())
+
+    async def _come_and_go(self, room: Room) -> None:
+        channel = self.of(room.owner)[0].client.channel(room.channel_id)
+        while True:
+            await asyncio.sleep(self._random.expovariate(1 / COME_AND_GO_S))
+            user_id = self._random.choice(room.moving)
+            if user_id in self._inside:
+                call = self._call("remove", channel.remove_member(user_id))
+                self._inside.discard(user_id)
+            else:
+                call = self._call("add", channel.add_members([user_id]))
+                self._inside.add(user_id)
+            # One that failed may have been done: the next one may find nothing to do, and fails.
+            await asyncio.wait([call])
+
+    def _call(self, name: str, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
+        async def run() -> None:
+            try:
+                await work
+            except chinwag.ChinwagError as error:
+                self.failures.append(f"{name}: {error}")
+
+        task = asyncio.ensure_future(run())
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return task

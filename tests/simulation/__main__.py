@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 
 from tests.simulation.many import digest, in_chunks
-from tests.simulation.run import simulate
+from tests.simulation.run import BOTH, simulate
 
 TELL_EVERY_S = 10.0
 
@@ -22,7 +22,7 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
     first = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    flavour = sys.argv[3] if len(sys.argv) > 3 else ""
+    flavour = sys.argv[3] if len(sys.argv) > 3 else BOTH
     return _one(first, flavour) if count == 1 else _many(first, count, flavour)
 
 

@@ -78,7 +78,7 @@ class FeedScenario(Scenario):
         with mock.patch.object(schema, "FEED_BUCKET", self.bucket):
             await super().main()
             for channel_id in self.channels.values():
-                log = await self._whole_log(channel_id)
+                log = await self.whole_log(channel_id)
                 until = self.world.loop.now + LAST_S
                 self._check(tasks)
                 while self.read.get(channel_id, 0) < len(log):

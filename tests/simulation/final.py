@@ -12,7 +12,7 @@ from chinwag_server.chat.ids import client_message_id_bytes
 from tests.simulation.checker import Violation
 
 if TYPE_CHECKING:
-    from tests.simulation.scenario import Scenario
+    from tests.simulation.asking import Asking
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Replay:
 
 
 async def check_projections(
-    scenario: Scenario, channel_id: str, log: Sequence[tuple[int, bytes]]
+    scenario: Asking, channel_id: str, log: Sequence[tuple[int, bytes]]
 ) -> None:
     """Members, messages, marks and idempotency rows are what the log says."""
     replay = Replay()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from chinwag_server.chat.sequenced import schema
 from tests.simulation.replicas import Faults
 
 # What may be done to the mesh, by the method of `Troubles`, as often as it stands there.
@@ -24,7 +25,38 @@ TROUBLES: dict[str, tuple[str, ...]] = {
     "late": ("replica_long", "kill", "kill", "pause", "no_tables", "drain"),
 }
 NAMES = tuple(TROUBLES)
+# What no seed draws: each makes one thing often that hardly ever happens by itself, so that the
+# rule against it is missed soon when it is taken out (`teeth`).
+AIMED: dict[str, tuple[str, ...]] = {
+    # Entries are written late, when their owner is dead: phantoms, with rows that tell of them.
+    "phantoms": ("kill", "no_etcd"),
+    # And few people, so that what comes next is not written over them; of that the next owner dies.
+    "alone": ("kill",),
+    # One replica has an entry, and its owner dies of it.
+    "torn": ("kill",),
+    # And of rows that tell of entries.
+    "torn_rows": ("kill",),
+    # Entries are there, and nothing that follows from them.
+    "cut_short": ("kill",),
+    # And their owner is there again at once.
+    "reborn": ("kill",),
+    # An owner stands still while its entries land late.
+    "stalled": ("pause",),
+    # Owners do not reach etcd for longer than their leases last.
+    "adrift": ("no_etcd",),
+    # Much is to be taken over, in many steps.
+    "long_ends": ("kill", "kill", "pause", "no_tables"),
+    # etcd is restored with its leases, and who did not reach it meanwhile does again.
+    "revived": ("restore",),
+    # etcd is restored, and counts once more to the revision of an epoch that was there.
+    "repeated": ("repeat",),
+    # Who stood still for long goes on, and the owner that followed does not reach etcd.
+    "woken": ("wake",),
+    # Who hands all over does not reach etcd in the midst of it.
+    "leaving": ("leave",),
+}
 PLENTY = 100_000
+CALL_S = 1.5
 
 
 @dataclass(slots=True, frozen=True)
@@ -50,6 +82,16 @@ class Flavour:
         ambush: The chance that a write of entries, or of their rows, is met by trouble.
         put_off: The chance that a send without an answer is repeated much later only.
         max_open: Channels that a node's store keeps open, and its room in memory.
+        ambushed: Tables of which writes are met by it.
+        withheld: How many replicas such a write may fail to reach in time.
+        stops: What happens to its owner.
+        stop_s: After what time, from and to; None: about as long as a message travels.
+        alone: What may become of a node that etcd was saved with (see `Troubles`).
+        with_leases: The chance that etcd is restored with its leases.
+        people: Who chats, each with two devices.
+        call_s: For how long they wait for an answer.
+        away_s: For how long who was killed is away, from and to.
+        repeats: The chance that who has something unfinished goes on with it first.
     """
 
     name: str
@@ -60,18 +102,28 @@ class Flavour:
     put_off: float = 0.1
     max_open: int = PLENTY
     limits: Limits = field(default_factory=Limits)
+    ambushed: tuple[str, ...] = (schema.ENTRIES.name, schema.SENDS.name)
+    withheld: tuple[int, ...] = (0, 1, 2, 3)
+    stops: tuple[str, ...] = ("kill", "pause")
+    stop_s: tuple[float, float] | None = None
+    alone: tuple[str, ...] = ("cut off", "paused", "killed", "as before")
+    with_leases: float = 0.5
+    people: tuple[str, ...] = ("ann", "bob", "cid")
+    call_s: float = CALL_S
+    away_s: tuple[float, float] = (0.05, 4)
+    repeats: float = 0.25
 
     @property
     def troubles(self) -> tuple[str, ...]:
         """What may happen."""
-        return TROUBLES[self.name]
+        return (TROUBLES | AIMED)[self.name]
 
 
 def draw(rng: random.Random, name: str = "") -> Flavour:
     """A seed's flavour.
 
     Args:
-        name: One of NAMES; "" draws one.
+        name: One of NAMES, or of AIMED; "" draws one of NAMES.
     """
     drawn = rng.choice(NAMES)
     flavour = Flavour(
@@ -110,4 +162,42 @@ def draw(rng: random.Random, name: str = "") -> Flavour:
         flavour.faults.late, flavour.faults.late_s = 0.6, rng.choice((10.0, 20.0))
         flavour.faults.delay_s = max(flavour.faults.delay_s, 0.05)
         flavour.unrest_s, flavour.pace, flavour.ambush = 4.0, 5.0, 0.1
+    elif flavour.name in AIMED:
+        _aim(flavour, rng)
     return flavour
+
+
+def _aim(flavour: Flavour, rng: random.Random) -> None:
+    """Nothing but what one thing needs, and that often."""
+    flavour.faults = Faults(late_s=6.0, delay_s=0.02)
+    flavour.unrest_s, flavour.pace, flavour.ambush = 2.5, 5.0, 0.0
+    entries = (schema.ENTRIES.name,)
+    if flavour.name in ("phantoms", "alone", "torn", "torn_rows", "cut_short", "stalled", "reborn"):
+        flavour.ambush, flavour.ambushed, flavour.withheld = 0.05, entries, (3,)
+        flavour.stops, flavour.put_off = ("kill",), 0.5
+    if flavour.name == "alone":
+        flavour.people, flavour.pace, flavour.unrest_s = ("ann",), 2.0, 15.0
+        flavour.put_off, flavour.repeats, flavour.faults.late_s = 1.0, 0.8, 10.0
+    elif flavour.name == "torn":
+        flavour.withheld, flavour.stop_s, flavour.faults.repair = (2,), (0.2, 1.5), 0.0
+    elif flavour.name == "torn_rows":
+        flavour.withheld, flavour.ambushed = (2,), (schema.SENDS.name,)
+        flavour.stop_s, flavour.faults.repair = (0.1, 0.5), 0.0
+    elif flavour.name == "cut_short":
+        flavour.withheld = (0,)
+    elif flavour.name == "stalled":
+        flavour.stops, flavour.faults.late_s, flavour.call_s = ("pause_long",), 6.0, 15.0
+    elif flavour.name == "reborn":
+        flavour.ambush, flavour.faults.late_s, flavour.away_s = 0.1, 2.5, (0.05, 0.2)
+    elif flavour.name == "adrift":
+        flavour.unrest_s = 1.5
+    elif flavour.name == "long_ends":
+        flavour.limits = Limits(bucket=3, window=5, hint_every=40, page=3)
+        flavour.faults.delay_s, flavour.unrest_s = 0.05, 1.5
+    elif flavour.name == "revived":
+        flavour.alone, flavour.with_leases, flavour.pace = ("cut off",), 1.0, 1.0
+    elif flavour.name == "repeated":
+        flavour.faults.late_s = 20.0
+    elif flavour.name == "leaving":
+        flavour.faults.late, flavour.faults.late_s = 0.5, rng.choice((1.5, 3.0))
+        flavour.call_s = 6.0

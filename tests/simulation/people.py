@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chinwag.chat.v1 import channel_pb2, chat_service_pb2
 from chinwag_server.rpc.errors import Refusal
+from tests.simulation.asking import FOR_A_MOMENT
 from tests.simulation.checker import Violation
 from tests.simulation.loop import EPOCH_S
 from tests.simulation.world import NoAnswer
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 10
 QUIET = "quiet"  # the channel that nobody reads before the end
-FOR_A_MOMENT = frozenset({"STORAGE_UNAVAILABLE", "OVERLOADED"})
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class People:
             for name in ("pair", "group")
         ]
         # Each has two devices.
-        lives = [self._person(_Person(user)) for user in ("ann", "bob", "cid") * 2]
+        lives = [self._person(_Person(user)) for user in self._scenario.flavour.people * 2]
         await asyncio.gather(*(loop.create_task(life) for life in lives))
         self._over = True
         await asyncio.gather(*readers)
@@ -114,6 +114,8 @@ class People:
         try:
             await work
         except Refusal as refusal:
+            if refusal.reason == "ID_REUSED":
+                raise Violation(f"{person.name}'s repeat was taken for another send") from None
             self._scenario.note(person.name, f"is refused: {refusal.reason}")
 
     async def _act(self, person: _Person, name: str, number: int) -> None:
@@ -121,7 +123,7 @@ class People:
         own = person.own[name]
         user = person.name
         draw = self._rng.random()
-        if draw < 0.25 and person.unfinished:
+        if draw < self._scenario.flavour.repeats and person.unfinished:
             send = person.unfinished.pop(self._rng.randrange(len(person.unfinished)))
             await self._repeat(person, send, self._scenario.flavour.put_off)
         elif draw < 0.3 and person.finished:

@@ -21,12 +21,18 @@ from tests.simulation.checker import Violation
 from tests.simulation.flavours import Limits
 from tests.simulation.loop import Stuck
 from tests.simulation.scenario import Scenario
+from tests.simulation.whole.flavours import AIMED as WHOLE_AIMED
+from tests.simulation.whole.flavours import NAMES as WHOLE_NAMES
+from tests.simulation.whole.scenario import WholeScenario
 from tests.simulation.world import World
 
 SHARDS = 4
 REFUSED_RETRY_S = 3.0
 UNTIL_S = 900.0
 COLLECT_EVERY = 10
+WHOLE = "whole"
+BOTH = "both"
+WHOLE_EVERY = 10
 
 
 @dataclass(slots=True)
@@ -51,19 +57,33 @@ def simulate(seeds: Iterable[int], flavour: str = "") -> Generator[Outcome, None
     """Runs seeds to their ends, one after the other.
 
     Args:
-        flavour: Of all of them; "": each its own.
+        flavour: Of all of them. "": each its own; WHOLE: each its own, with whole nodes; BOTH: each
+            its own, and of WHOLE_EVERY seeds one with whole nodes.
     """
     with _quiet(), _few_shards():
         try:
             for number, seed in enumerate(seeds, 1):
-                yield _run(Scenario(seed, flavour))
-                if number % COLLECT_EVERY == 0:
+                scenario = _scenario(seed, flavour)
+                yield _run(scenario)
+                # A whole node holds much.
+                if number % COLLECT_EVERY == 0 or isinstance(scenario, WholeScenario):
+                    del scenario
                     gc.collect()
         finally:
             gc.collect()
 
 
-def _run(scenario: Scenario) -> Outcome:
+def _scenario(seed: int, flavour: str) -> Scenario | WholeScenario:
+    if flavour == BOTH:
+        flavour = "" if seed % WHOLE_EVERY else WHOLE
+    if flavour == WHOLE:
+        return WholeScenario(seed)
+    if flavour in WHOLE_NAMES or flavour in WHOLE_AIMED:
+        return WholeScenario(seed, flavour)
+    return Scenario(seed, flavour)
+
+
+def _run(scenario: Scenario | WholeScenario) -> Outcome:
     world = scenario.world
     random.seed(world.seed)  # for the jitter of those who draw from it
     violation = None
@@ -71,7 +91,7 @@ def _run(scenario: Scenario) -> Outcome:
         with _limits(scenario.flavour.limits):
             world.loop.run(scenario.main(), until=UNTIL_S)
         _check_defects(world)
-    except (Violation, Stuck) as found:
+    except (Violation, Stuck, Refusal) as found:
         violation = f"{type(found).__name__}: {found}"
     return Outcome(
         world.seed,
@@ -134,5 +154,7 @@ def _limits(limits: Limits) -> Iterator[None]:
 def _check_defects(world: World) -> None:
     for error in world.loop.errors:
         defect = error.get("exception")
+        if isinstance(defect, Violation):
+            raise defect
         if defect is not None and not isinstance(defect, StoreUnavailable | Refusal):
             raise Violation(f"a defect: {error.get('message')}: {defect!r}")

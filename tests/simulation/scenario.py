@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
 
-from chinwag_server.chat.store import StoreUnavailable
-from chinwag_server.rpc.errors import Refusal
+from tests.simulation.asking import Asking
 from tests.simulation.checker import Violation
 from tests.simulation.final import check_projections
 from tests.simulation.flavours import draw
 from tests.simulation.people import QUIET, People
 from tests.simulation.replicas import Faults
 from tests.simulation.troubles import Troubles
-from tests.simulation.world import NoAnswer, Node, World
+from tests.simulation.world import World
 
-# After which nothing breaks any more: where everything breaks all the time nothing would ever end.
 UNREST_S = 45.0
 # Within which everybody who is to hear of an acked entry has, once nothing breaks.
 TOLD_S = 30.0
-# Refusals after which the same call may succeed.
-FOR_A_MOMENT = frozenset({"STORAGE_UNAVAILABLE", "OVERLOADED"})
 
 
-class Scenario:
+class Scenario(Asking):
     """What people do, and what is done to the mesh.
 
     Args:
@@ -33,18 +28,12 @@ class Scenario:
 
     def __init__(self, seed: int, flavour: str = "") -> None:
         self.flavour = draw(random.Random(f"scenario {seed}"), flavour)
-        self.world = World(seed, faults=Faults(), max_open=self.flavour.max_open)
-        self.rng = self.world.rng
-        self.channels: dict[str, str] = {}  # by name
-        self.marks: dict[tuple[str, str], int] = {}
-        self.entries = 0
+        world = World(
+            seed, faults=Faults(), max_open=self.flavour.max_open, call_s=self.flavour.call_s
+        )
+        super().__init__(world, UNREST_S)
         self.troubles = Troubles(self)
         self.people = People(self)
-
-    @property
-    def unrest(self) -> bool:
-        """Whether things break."""
-        return self.world.loop.now < UNREST_S
 
     async def main(self) -> None:
         """The whole of it."""
@@ -60,7 +49,7 @@ class Scenario:
         await self._check_told()
         await self._start_anew()
         for channel_id in self.channels.values():
-            log = await self._whole_log(channel_id)
+            log = await self.whole_log(channel_id)
             self.entries += len(log)
             world.history.check_log(channel_id, log)
             await check_projections(self, channel_id, log)
@@ -89,47 +78,3 @@ class Scenario:
         await asyncio.sleep(self.flavour.faults.late_s)
         for node in self.world.nodes:
             node.start()
-
-    async def _whole_log(self, channel_id: str) -> list[tuple[int, bytes]]:
-        log: list[tuple[int, bytes]] = []
-        while entries := await self.ask("the end", "read", channel_id, len(log)):
-            log += entries
-        return log
-
-    # --- asking ---
-
-    async def ask(self, user: str, method: str, *args: Any, put_off: float = 0.0) -> Any:
-        """Asks one node after the other until one answers.
-
-        Args:
-            put_off: The chance to give up for now where there is no answer.
-
-        Raises:
-            Refusal: One that will not change.
-            NoAnswer: Given up for now.
-        """
-        tried = 0
-        while True:
-            node = self._somebody(tried)
-            tried += 1
-            try:
-                return await self.world.call(node, method, *args)
-            except Refusal as refusal:
-                if refusal.reason not in FOR_A_MOMENT:
-                    raise
-                why: Exception = refusal
-            except (NoAnswer, StoreUnavailable) as error:
-                why = error
-            if not isinstance(why, StoreUnavailable):
-                self.note(user, f"{method} at {node.name}: {why}")
-            if isinstance(why, NoAnswer) and self.rng.random() < put_off:
-                raise why
-            await asyncio.sleep(self.rng.uniform(0.01, 0.2 * min(tried, 5)))
-
-    def _somebody(self, tried: int) -> Node:
-        nodes = self.world.nodes
-        return nodes[tried % len(nodes)] if tried else self.rng.choice(nodes)
-
-    def note(self, who: str, what: str) -> None:
-        """Something for the readable history."""
-        self.world.history.note(self.world.loop.now, who, what)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.flavours import AIMED
 from tests.simulation.teeth.seeds import SEEDS as SEEDS_THAT_NOTICE
+from tests.simulation.whole.flavours import AIMED as WHOLE_AIMED
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 300
 LONG_SEEDS = 20_000
+AIMED_SEEDS = 200
 
 
 def run(*what: object, timeout_s: float) -> str:
@@ -61,3 +64,9 @@ def test_nothing_acked_is_lost_for_long() -> None:
         check=False,
     )
     assert done.returncode == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("flavour", [*AIMED, *WHOLE_AIMED])
+def test_what_teeth_aim_at_holds_with_all_rules(flavour: str) -> None:
+    run("tests.simulation", 1, AIMED_SEEDS, flavour, timeout_s=2000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chinwag_server.chat.sequenced import schema
@@ -17,7 +17,7 @@ from tests.simulation.replicas import Faults
 from tests.simulation.world import TTL_S, Node
 
 if TYPE_CHECKING:
-    from tests.simulation.scenario import Scenario
+    from tests.simulation.asking import Asking
 
 GRACE_S = 12.0  # for a node that is drained
 
@@ -26,7 +26,7 @@ class Troubles:
     """Each trouble is a coroutine on a node, and is over when it returns. `flavours.TROUBLES` says
     which are made when."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Asking) -> None:
         self._scenario = scenario
         self._world = scenario.world
         self._rng = scenario.rng
@@ -34,6 +34,7 @@ class Troubles:
         self._running: set[asyncio.Task[None]] = set()
         self._restoring = False
         self._saved: Saved | None = None
+        self._died: str | None = None
 
     async def make(self) -> None:
         """One after the other, until the unrest is over and all of them are."""
@@ -57,15 +58,42 @@ class Troubles:
     def _written(self, name: str, batch: Sequence[Put | Delete]) -> int:
         """Now and then somebody stops right when entries are under way, or their rows, and has
         reached some replicas alone: then most depends on it."""
-        if batch[0].table not in (schema.ENTRIES, schema.SENDS):
+        flavour = self._scenario.flavour
+        if batch[0].table.name not in flavour.ambushed:
             return 0
-        if self._rng.random() >= self._scenario.flavour.ambush:
+        if flavour.name == "alone":
+            return self._in_turn(name, batch)
+        if self._rng.random() >= flavour.ambush:
             return 0
+        self._stop_soon(name)
+        return self._rng.choice(flavour.withheld)
+
+    def _in_turn(self, name: str, batch: Sequence[Put | Delete]) -> int:
+        """Of two owners one dies while some entries are under way, and the next one of its first
+        entry."""
+        if isinstance(batch[0], Delete):
+            return 0
+        if self._died is None and len(batch) > 1:
+            self._died = name
+            self._stop_soon(name)
+            return 3
+        if self._died not in (None, name):
+            self._died = None
+            node = next(node for node in self._world.nodes if node.name == name)
+            self._world.tables.at(
+                self._rng.uniform(0.2, 0.6), lambda: self._start(self._kill(node))
+            )
+        return 0
+
+    def _stop_soon(self, name: str) -> None:
+        flavour, delay = self._scenario.flavour, self._world.tables.delay
         node = next(node for node in self._world.nodes if node.name == name)
-        trouble = self._rng.choice((self._kill, self._pause))
-        after_s = self._rng.choice((0, self._world.tables.delay(), 2 * self._world.tables.delay()))
+        trouble = getattr(self, f"_{self._rng.choice(flavour.stops)}")
+        if flavour.stop_s is None:
+            after_s = self._rng.choice((0, delay(), 2 * delay()))
+        else:
+            after_s = self._rng.uniform(*flavour.stop_s)
         self._world.tables.at(after_s, lambda: self._start(trouble(node)))
-        return self._rng.randrange(4)
 
     def _victim(self) -> Node:
         """More often than not one that owns a channel."""
@@ -116,20 +144,49 @@ class Troubles:
             return
         self._note(node.name, "is killed")
         self.stop(node)
-        await asyncio.sleep(self._rng.uniform(0.05, 4))
+        await asyncio.sleep(self._rng.uniform(*self._scenario.flavour.away_s))
         self.start(node)
 
     async def _pause(self, node: Node) -> None:
-        process = node.process
-        if process is None or process.paused or not process.alive:
+        if not node.runs:
             return
         # Shorter than a lease, about as long, or much longer.
         seconds = self._rng.choice((self._rng.uniform(0.05, 2), self._rng.uniform(2, 9)))
+        await self._stand_still(node, seconds)
+
+    async def _stand_still(
+        self, node: Node, seconds: float, before_it_goes_on: Callable[[], None] = lambda: None
+    ) -> None:
+        process = node.process
+        if process is None or not node.runs:
+            return
         self._note(node.name, f"stands still for {seconds:.1f} s")
         self._world.loop.pause(process)
         await asyncio.sleep(seconds)
+        before_it_goes_on()
         self._world.loop.resume(process)
         self._note(node.name, "goes on")
+
+    async def _pause_long(self, node: Node) -> None:
+        """For longer than a lease lasts."""
+        await self._stand_still(node, self._rng.uniform(TTL_S + 1, TTL_S + 5))
+
+    async def _wake(self, node: Node) -> None:
+        """It stands still until others own its shards, and as it goes on these do not reach
+        etcd."""
+        await self._stand_still(node, self._rng.uniform(TTL_S + 1, TTL_S + 2), self._cut_owners)
+
+    def _cut_owners(self) -> None:
+        for channel_id in self._scenario.channels.values():
+            for owner in self._owners(channel_id):
+                if not owner.coordination_cut and owner.runs:
+                    self._start(self._no_etcd(owner))
+
+    async def _leave(self, node: Node) -> None:
+        """It is drained, and in the midst of it does not reach etcd."""
+        self._start(self._drain(node))
+        await asyncio.sleep(self._rng.uniform(0.01, 0.3))
+        await self._no_etcd(node)
 
     async def _drain(self, node: Node) -> None:
         """All its shards go to others, and come back."""
@@ -204,7 +261,8 @@ class Troubles:
             return
         self._restoring = True
         world, rng = self._world, self._rng
-        alone = rng.choice(("cut off", "paused", "killed", "as before"))
+        flavour = self._scenario.flavour
+        alone = rng.choice(flavour.alone)
         process = node.process
         if alone == "cut off":
             node.coordination_cut = True
@@ -219,7 +277,7 @@ class Troubles:
         await asyncio.sleep(rng.uniform(0, 6))
         world.etcd_down = True
         await asyncio.sleep(TTL_S + rng.uniform(0.01, 2))
-        leases = rng.random() < 0.5
+        leases = rng.random() < flavour.with_leases
         world.etcd.restore(saved, leases=leases)
         world.etcd_down = False
         self._note("etcd", f"is restored, {'with' if leases else 'without'} leases")
@@ -229,5 +287,41 @@ class Troubles:
         elif alone == "paused" and process is not None:
             world.loop.resume(process)
         await asyncio.sleep(rng.uniform(0, 12))
+        world.raise_epochs()
+        self._restoring = False
+
+    async def _repeat(self, node: Node) -> None:
+        """An owner dies while its entries are under way. etcd is restored to before its claim, and
+        has counted to just below it when the next one claims: epochs repeat."""
+        world, rng = self._world, self._rng
+        if self._restoring or not node.runs:
+            return
+        self._restoring = True
+        saved = world.etcd.save()
+        # Somebody else owns what it had, under epochs that the copy does not know.
+        await self._stand_still(node, TTL_S + 2.0)
+        epochs = [
+            epoch.number
+            for other in world.nodes
+            if other is not node and other.up
+            for epoch in map(other.ownership.epoch_of, range(shards.SHARDS))
+            if epoch is not None and epoch.revision > saved.revision
+        ]
+        world.etcd_down = True
+        flavour = self._scenario.flavour
+        flavour.ambush, flavour.ambushed, flavour.withheld = 1.0, (schema.ENTRIES.name,), (3,)
+        flavour.stops = ("kill",)
+        await asyncio.sleep(0.6)
+        flavour.ambush = 0.0
+        await asyncio.sleep(TTL_S + 0.5)
+        world.etcd.restore(saved, leases=False)
+        if epochs:
+            # Before shards are claimed, the nodes write what they are.
+            below = rng.choice(epochs) - rng.randint(2, 5)
+            while world.etcd.snapshot("").revision < below:
+                world.etcd.write("/elsewhere", b"", 0)
+        world.etcd_down = False
+        self._note("etcd", f"is restored to {saved.revision}, and epochs {epochs} may repeat")
+        await asyncio.sleep(rng.uniform(6, 12))
         world.raise_epochs()
         self._restoring = False

@@ -31,11 +31,11 @@ from chinwag_server.mesh.shards import shard_of
 from chinwag_server.rpc.caller import Caller, set_caller
 from chinwag_server.rpc.errors import Refusal
 from tests.simulation.checker import History
+from tests.simulation.flavours import CALL_S
 from tests.simulation.loop import Loop, Process, SimClock
 from tests.simulation.replicas import Cluster, Faults, SimTables
 
 GENERATION = 5
-CALL_S = 1.5
 MAX_STEPS = 300_000  # ten times as many as are usual
 # Short, so that owners change often. Two clocks may differ by a fifth.
 TTL_S = 3
@@ -83,6 +83,11 @@ class Node:
     def up(self) -> bool:
         """Whether there is a process, also a paused one."""
         return self.process is not None and self.process.alive
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process lives and does not stand still."""
+        return self.process is not None and self.process.alive and not self.process.paused
 
     def start(self) -> None:
         """A new process; there must be none."""
@@ -269,19 +274,34 @@ class Node:
 
 
 class World:
-    """Everything that one seed decides."""
+    """Everything that one seed decides.
 
-    def __init__(self, seed: int, *, faults: Faults, max_open: int, nodes: int = 3) -> None:
+    Args:
+        max_steps: After which a run is stuck.
+        call_s: How long a client waits for an answer.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        faults: Faults,
+        max_open: int,
+        nodes: int = 3,
+        max_steps: int = MAX_STEPS,
+        call_s: float = CALL_S,
+    ) -> None:
         self.seed = seed
+        self._call_s = call_s
         self.max_open = max_open
         self.rng = random.Random(seed)
-        self.loop = Loop(max_steps=MAX_STEPS)  # type: ignore[abstract]  # nothing asks for the rest
+        self.loop = Loop(max_steps=max_steps)  # type: ignore[abstract]  # nothing asks for the rest
         self.history = History()
         self.tables = Cluster(self.loop, self.rng, faults)
         self.etcd = MemoryCluster(SimClock(self.loop, self.loop.process("etcd")))
         self.etcd_down = False
         self.told: dict[str, int] = {}  # the head that members have heard of, by channel
-        self.nodes = [Node(self, f"node{number}") for number in range(1, nodes + 1)]
+        self.nodes: Sequence[Node] = [Node(self, f"node{number}") for number in range(1, nodes + 1)]
 
     def bits(self, count: int) -> bytes:
         """The seed's random bytes."""
@@ -332,7 +352,7 @@ class World:
         if rng.random() >= faults.lost:
             self.tables.at(self.tables.delay(), arrive)
         try:
-            async with asyncio.timeout(CALL_S):
+            async with asyncio.timeout(self._call_s):
                 return await done
         except TimeoutError:
             raise NoAnswer(f"{node.name} did not answer {method}") from None

@@ -14,6 +14,7 @@ HOST = "127.0.0.1"
 READY_S = 60.0
 STOP_S = 20.0  # its drain time and some more
 ASK_S = 1.0
+METRICS_S = 10.0
 
 
 class MeshNode:
@@ -88,12 +89,30 @@ class MeshNode:
 
     def serves(self) -> bool:
         """Whether its page of health says so."""
-        connection = http.client.HTTPConnection(HOST, self.http_port, timeout=ASK_S)
         try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == HTTPStatus.OK
+            return self._page("/healthz", ASK_S)[0] == HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
+
+    def metric(self, name: str) -> float:
+        """A number of its page of metrics, one without labels.
+
+        Raises:
+            OSError: It does not answer.
+            KeyError: There is no such number.
+        """
+        for line in self._page("/metrics", METRICS_S)[1].decode().splitlines():
+            told, _, number = line.partition(" ")
+            if told == name:
+                return float(number)
+        raise KeyError(name)
+
+    def _page(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(HOST, self.http_port, timeout=timeout_s)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
         finally:
             connection.close()
 

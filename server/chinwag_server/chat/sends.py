@@ -20,6 +20,8 @@ from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
 
 EXPIRE_MS = 15 * 86_400_000
+# Refusals after which the same send may succeed: nothing of its channel may overtake it.
+FOR_A_MOMENT = frozenset({"RATE_LIMITED", "OVERLOADED", "STORAGE_UNAVAILABLE"})
 # A client whose clock is further ahead would outlive the idempotency rows (30 days).
 MAX_AHEAD_MS = 86_400_000
 
@@ -75,14 +77,22 @@ class Sends:
         The answers come in the order of commits; those of refused sends come at once.
         """
         prepared: list[_Prepared] = []
+        # Channels of which a send failed for a moment: none may overtake it.
+        held: set[str] = set()
         try:
             for index, request in enumerate(requests):
+                if request.channel_id in held:
+                    answer(index, storage_unavailable())
+                    continue
                 try:
                     prepared.append(await self._prepare(caller, index, request))
-                except Refusal as refusal:
-                    answer(index, refusal)
                 except StoreUnavailable:
+                    held.add(request.channel_id)
                     answer(index, storage_unavailable())
+                except Refusal as refusal:
+                    if refusal.reason in FOR_A_MOMENT:
+                        held.add(request.channel_id)
+                    answer(index, refusal)
             if not prepared:
                 return
             await self._channels.wait_for_room()
@@ -193,10 +203,15 @@ class Sends:
         taken: list[tuple[_Prepared, PendingSend]] = []
         roots: list[MessageState] = []
         now_us = self._clock.time_us()
+        held: set[str] = set()
         for item, stored in zip(prepared, found, strict=True):
             try:
+                if item.log.id in held:
+                    raise storage_unavailable()
                 pending = self._take(caller, item, stored, now_us, answer, writes, roots)
             except Refusal as refusal:
+                if refusal.reason in FOR_A_MOMENT:
+                    held.add(item.log.id)
                 answer(item.index, refusal)
                 continue
             if pending is not None:

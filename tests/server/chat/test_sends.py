@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from chinwag.chat.v1 import connect_pb2, message_pb2
+from chinwag_server.chat.channels import storage_unavailable
 from chinwag_server.chat.memory import MemoryChatStore
 from chinwag_server.chat.room import ChatSettings
 from chinwag_server.chat.store import StoreUnavailable
@@ -239,3 +240,37 @@ async def test_a_store_that_cannot_be_read_asks_to_send_again(
     await device.say(sends=[send])
     await settle()
     assert device.results[-1].message_id == 2
+
+
+@pytest.mark.parametrize("step", ["_prepare", "_take"])
+async def test_none_of_a_frame_overtakes_one_that_failed_for_a_moment(
+    step: str, alone: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, other = await alone.group("ann", "bob"), await alone.group("ann", "bob")
+    device = await alone.online("ann")
+    sends = [
+        connect_pb2.SendMessageRequest(
+            channel_id=channel_id,
+            client_message_id=alone.message_id(),
+            content=message_pb2.MessageContent(text=text),
+        )
+        for channel_id, text in ((group, "first"), (group, "second"), (other, "elsewhere"))
+    ]
+    inner = alone.room.streams.sends
+    whole = getattr(inner, step)
+
+    def fail(*_args: object) -> None:
+        monkeypatch.setattr(inner, step, whole)
+        raise storage_unavailable()
+
+    monkeypatch.setattr(inner, step, fail)
+    await device.say(sends=sends)
+    await settle()
+    told = {result.client_message_id: reason_of(result.error) for result in device.results}
+    unavailable = "STORAGE_UNAVAILABLE"
+    expected = zip(sends, (unavailable, unavailable, ""), strict=True)
+    assert told == {send.client_message_id: reason for send, reason in expected}
+    await device.say(sends=sends)
+    await settle()
+    ids = {result.client_message_id: result.message_id for result in device.results[-3:]}
+    assert [ids[send.client_message_id] for send in sends] == [2, 3, 2]

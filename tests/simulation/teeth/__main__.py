@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable
 from itertools import chain
 
-from tests.simulation.teeth import log_rules, owning_rules
+from tests.simulation.teeth import edge_rules, log_rules, owning_rules
 from tests.simulation.teeth.seeds import SEEDS
 from tests.simulation.teeth.tooth import TEETH
 
-__all__ = ["log_rules", "owning_rules"]
+__all__ = ["edge_rules", "log_rules", "owning_rules"]
 
 # Another Python may run the same seed another way: so many more are tried.
 MORE = 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any, ClassVar
@@ -16,17 +16,21 @@ from chinwag_server.mesh.epoch import Epoch, EpochRefused
 from chinwag_server.mesh.lease import HeldLease
 from chinwag_server.mesh.memory_coordination import MemoryCoordination
 from chinwag_server.mesh.ownership import NONCE_BYTES, Ownership
+from chinwag_server.mesh.shards import owners_of
+from tests.simulation import world
 from tests.simulation.teeth.tooth import method, nothing, tooth
 from tests.simulation.world import Node
 
+NAME_BYTES = 4
 
-@tooth("restored")
+
+@tooth("repeated")
 def stored_epoch() -> Sequence[Any]:
     """An epoch that is lower than the stored one is refused."""
     return [method(Node, "_confirm", nothing)]
 
 
-@tooth("restored")
+@tooth("repeated")
 def nonce_in_it() -> Sequence[Any]:
     """And so is an equal one of another claim."""
 
@@ -38,7 +42,7 @@ def nonce_in_it() -> Sequence[Any]:
     return [method(Node, "_confirm", confirm)]
 
 
-@tooth("rolling")
+@tooth("woken")
 def conditional_delete() -> Sequence[Any]:
     """An owner deletes its own key alone."""
 
@@ -54,7 +58,7 @@ def conditional_delete() -> Sequence[Any]:
     return [method(MemoryCoordination, "delete_if", delete_if)]
 
 
-@tooth("rolling")
+@tooth("leaving")
 def release_before_delete() -> Sequence[Any]:
     """An owner stops to count as one before it deletes its key."""
 
@@ -81,7 +85,7 @@ async def _keep_on(held: HeldLease, coordination: Any) -> None:
         await asyncio.sleep(held.ttl_s / 3)
 
 
-@tooth("restored")
+@tooth("revived")
 def lapsed_is_over() -> Sequence[Any]:
     """An ownership that has lapsed is over for good: it may have been another's in between."""
 
@@ -98,7 +102,7 @@ def lapsed_is_over() -> Sequence[Any]:
     ]
 
 
-@tooth()
+@tooth("adrift")
 def lease_runs_on_the_own_clock() -> Sequence[Any]:
     """An owner counts its lease by its own clock, from when the keep-alive was sent (here it waits
     to be told that it has ended)."""
@@ -124,7 +128,7 @@ class _AnyLease(HeldLease):
         return any(HeldLease.alive(lease) for lease in self.leases[self._clock])
 
 
-@tooth()
+@tooth("adrift")
 def lease_bound_to_epoch() -> Sequence[Any]:
     """An epoch lasts no longer than the lease under which its key was made; a newer lease of the
     process does not revive it."""
@@ -152,10 +156,10 @@ def lease_bound_to_epoch() -> Sequence[Any]:
     ]
 
 
-@tooth()
+@tooth("reborn")
 def predecessors_key_is_not_adopted() -> Sequence[Any]:
     """A restarted process does not go on under the key of the one before it: what that has under
-    way has the same epoch."""
+    way has the same epoch. (Here a node's share goes by its name, so that it wants the same.)"""
     start, init, step = Node.start, Ownership.__init__, Ownership._step
     starting: list[str] = []
 
@@ -171,7 +175,9 @@ def predecessors_key_is_not_adopted() -> Sequence[Any]:
         entry, holder, held = self._keys.entries[shard], self._keys.holders[shard], self._held
         assert held is not None
         nonce = bytes.fromhex(holder.nonce)
-        epoch = self._epochs[shard] = Epoch(shard, entry.create_revision, nonce, held)
+        epoch = self._epochs[shard] = Epoch(
+            shard, entry.create_revision, nonce, held, base=self._keys.base
+        )
         if await self._confirmed(epoch):
             self._won[shard] = epoch
             self._tell(self._owning.won, epoch)
@@ -179,13 +185,31 @@ def predecessors_key_is_not_adopted() -> Sequence[Any]:
             self._lose(epoch)
 
     def step_adopting(self: Ownership, shard: int) -> Callable[[], Any] | None:
-        held = self._held
-        mine = shard not in self._epochs and shard in self._keys.entries and self._is_mine(shard)
-        if mine and shard in self._wanted and held is not None and held.alive():
-            return partial(adopt, self, shard)
-        return step(self, shard)
+        entry, held = self._keys.entries.get(shard), self._held
+        before = born.setdefault(self, self._keys.revision) if self._keys.revision else 0
+        if entry is None or shard in self._epochs or entry.create_revision > before:
+            return step(self, shard)
+        if not self._is_mine(shard):
+            return step(self, shard)
+        may = shard in self._wanted and held is not None and held.alive()
+        return partial(adopt, self, shard) if may else None
+
+    born: WeakKeyDictionary[Ownership, int] = WeakKeyDictionary()
+
+    def named_id(random_bytes: Callable[[int], bytes]) -> str:
+        name = blake2b(starting[-1].encode(), digest_size=NAME_BYTES).hexdigest()
+        return name + random_bytes(NAME_BYTES).hex()
+
+    def assign_by_name(self: Ownership, nodes: Mapping[str, float]) -> None:
+        names = {node_id[: 2 * NAME_BYTES]: capacity for node_id, capacity in nodes.items()}
+        own = self._node_id[: 2 * NAME_BYTES]
+        owners = owners_of(names)
+        self._wanted = frozenset(shard for shard, name in enumerate(owners) if name == own)
+        self._look_at_all()
 
     return [
+        method(world, "new_node_id", named_id),
+        method(Ownership, "assign", assign_by_name),
         method(Node, "start", start_named),
         method(Ownership, "__init__", init_marked),
         method(Ownership, "_step", step_adopting),

@@ -277,9 +277,11 @@ class Fanout:
             self._bus.publish(topic_of(item.channel_id), news.SerializeToString())
         else:
             subscribed = set()
-        for node_id, users in who.items():
+        for node_id in who:
             if node_id not in subscribed:
-                self._tell_node(node_id, item, users, published=True)
+                # All users, as in a publication: who is where may be some seconds old, and a node
+                # that has passed an entry on to some of its users looks for it no more.
+                self._tell_node(node_id, item, item.users or (), published=True)
 
     # --- heads ---
 

@@ -158,7 +158,8 @@ class Registered:
         first, count = True, 0
         while True:
             try:
-                if not await self._sessions.refresh(self._node_id):
+                if not await self._sessions.refresh(self._node_id) or not self._alive:
+                    # Also where it was not restored to the end last time.
                     self._alive = False
                     self._say(True)
                     await self._sessions.restore(self._node_id, list(self._devices))

@@ -14,7 +14,7 @@ from chinwag.chat.v1 import connect_pb2
 from chinwag.mesh.v1 import mesh_service_pb2 as pb
 from chinwag_server.chat.routed.callers import put_caller
 from chinwag_server.chat.routed.owners import WAIT_S, Owners, Until, nobody_owns, owner_of
-from chinwag_server.chat.sends import Answer, Sent
+from chinwag_server.chat.sends import FOR_A_MOMENT, Answer, Sent
 from chinwag_server.mesh.links import Links, Unreachable
 from chinwag_server.rpc.caller import Caller
 from chinwag_server.rpc.errors import Refusal
@@ -46,14 +46,20 @@ class _Item:
 
 @dataclass(slots=True)
 class _Lane:
-    """A channel's sends that are not answered. While one waits, all behind it wait."""
+    """A channel's sends that are not answered. While one waits, all behind it wait.
+
+    Attributes:
+        again: The owner was asked in vain.
+        refused: By caller a send that was refused for a moment, and the last that had come by then:
+            those between are not sent again, they would overtake it.
+    """
 
     channel_id: str
     under_way: int = 0
     waiting: deque[_Item] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
-    # The owner was asked in vain.
     again: bool = False
+    refused: dict[Caller, tuple[int, int]] = field(default_factory=dict)
 
 
 class RoutedSends:
@@ -119,7 +125,7 @@ class RoutedSends:
             if unstored and not self._owners.owns(lane.channel_id) and item.until.left:
                 self._wait_again(lane, item)
             else:
-                self._answered(item, outcome)
+                self._answered(lane, item, outcome)
             self._go_on(lane)
 
         def fail() -> None:
@@ -136,14 +142,33 @@ class RoutedSends:
             log.exception("sends failed")
             fail()
 
-    def _answered(self, item: _Item, outcome: Sent | Refusal) -> None:
+    def _answered(self, lane: _Lane, item: _Item, outcome: Sent | Refusal) -> None:
+        self._done(item, outcome)
+        if not isinstance(outcome, Refusal) or outcome.reason not in FOR_A_MOMENT:
+            return
+        lane.refused[item.caller] = item.number, self._number
+        waiting, lane.waiting = lane.waiting, deque()
+        for other in waiting:
+            if self._overtakes(lane, other):
+                self._done(other, outcome)
+            else:
+                lane.waiting.append(other)
+
+    def _done(self, item: _Item, outcome: Sent | Refusal) -> None:
         self._open -= 1
         item.answer(outcome)
 
-    @staticmethod
-    def _wait_again(lane: _Lane, item: _Item) -> None:
+    def _wait_again(self, lane: _Lane, item: _Item) -> None:
         lane.again = True
-        insort(lane.waiting, item)
+        if self._overtakes(lane, item):
+            self._done(item, nobody_owns())
+        else:
+            insort(lane.waiting, item)
+
+    @staticmethod
+    def _overtakes(lane: _Lane, item: _Item) -> bool:
+        first, last = lane.refused.get(item.caller, (0, 0))
+        return first < item.number <= last
 
     # --- one lane ---
 
@@ -171,7 +196,7 @@ class RoutedSends:
                 some = [lane.waiting.popleft() for _ in range(min(BATCH, len(lane.waiting)))]
                 if node_id == self._owners.node_id:
                     lane.under_way += len(some)
-                    for caller, items in _by_caller(some):
+                    for caller, items in _by_caller(some).items():
                         await self._send_here(caller, [(lane, item) for item in items])
                 else:
                     await self._send_there(lane, node_id, some)
@@ -184,15 +209,16 @@ class RoutedSends:
 
     def _fail(self, lane: _Lane, refusal: Refusal) -> None:
         while lane.waiting:
-            self._answered(lane.waiting.popleft(), refusal)
+            self._done(lane.waiting.popleft(), refusal)
 
     async def _send_there(self, lane: _Lane, node_id: str, items: Sequence[_Item]) -> None:
         sends = pb.Sends()
-        callers: dict[Caller, int] = {}
-        for item in items:
-            number = callers.setdefault(item.caller, len(callers))
-            sends.sends.add(caller=number, request=item.request)
-        sends.callers.extend(put_caller(caller) for caller in callers)
+        by_caller = _by_caller(items)
+        for number, (caller, some) in enumerate(by_caller.items()):
+            sends.callers.append(put_caller(caller))
+            for item in some:
+                sends.sends.add(caller=number, request=item.request)
+        asked = [item for some in by_caller.values() for item in some]
         try:
             answer = await self._links.ask(node_id, pb.Question(sends=sends), ASK_S)
         except Unreachable:
@@ -204,21 +230,19 @@ class RoutedSends:
             for item in items:
                 self._wait_again(lane, item)
             return
-        for item, outcome in zip(items, outcomes, strict=True):
+        for item, outcome in zip(asked, outcomes, strict=True):
             if outcome.message_id:
-                self._answered(item, Sent(outcome.message_id, outcome.time_us))
+                self._answered(lane, item, Sent(outcome.message_id, outcome.time_us))
             elif outcome.failed.not_owner:
                 self._wait_again(lane, item)
             else:
-                self._answered(item, Refusal.of(outcome.failed.refusal))
+                self._answered(lane, item, Refusal.of(outcome.failed.refusal))
 
 
-def _by_caller(items: Sequence[_Item]) -> list[tuple[Caller, list[_Item]]]:
-    """Runs of one caller's, in order."""
-    found: list[tuple[Caller, list[_Item]]] = []
+def _by_caller(items: Sequence[_Item]) -> dict[Caller, list[_Item]]:
+    """Each caller's, in order: a caller's are handled as one, so that where one is refused for a
+    moment none behind it is stored."""
+    found: dict[Caller, list[_Item]] = {}
     for item in items:
-        if found and found[-1][0] is item.caller:
-            found[-1][1].append(item)
-        else:
-            found.append((item.caller, [item]))
+        found.setdefault(item.caller, []).append(item)
     return found

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from chinwag.mesh.v1 import mesh_service_pb2 as pb
 from chinwag_server.chat.routed.fanout import FanoutLimits
 from tests.server.chat.routed.nodes import Node, Nodes, until
 from tests.server.chat.rules import Device, cursors
@@ -183,4 +184,32 @@ async def test_who_subscribes_is_told_by_publication_alone() -> None:
                 await asyncio.sleep(0.01)
     assert published == [f"entries:{channel_id}"]
     assert told == []
+    await mesh.stop()
+
+
+async def test_a_node_that_is_told_in_a_publications_place_is_told_for_all_users() -> None:
+    """Who is where was asked some seconds ago, and a node that has passed an entry on to some of
+    its users looks no more for what another one of them lacks."""
+    mesh = Nodes(limits=WAYS["pubsub"])
+    nodes = await mesh.start()
+    users = ("ann", "bob", "cid")
+    channel_id = await nodes[0].group(*users)
+    owner, other = mesh.owner_of(channel_id), mesh.others(channel_id)[0]
+    app = App(other, "bob", channel_id, False)
+    await app.connect()
+    told: list[list[str]] = []
+    tell = owner.meshed.links.tell
+
+    def noted_tell(node_id: str, news: pb.News) -> bool:
+        if news.WhichOneof("news") == "entries":
+            told.append(sorted(news.entries.user_ids))
+        return tell(node_id, news)
+
+    # As at an owner that has just become one: what it knows of bob's node is what the sessions say.
+    owner.meshed.across._whereabouts._watched.clear()
+    owner.meshed.across._whereabouts._kept.clear()
+    owner.meshed.across.delivery._links.tell = noted_tell  # type: ignore[method-assign]
+    await owner.send("ann", channel_id, "hello")
+    await until(lambda: bool(told))
+    assert told == [list(users)]
     await mesh.stop()
