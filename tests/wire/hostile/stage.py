@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import resource
 import select
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chinwag.chat.v1 import chat_service_pb2 as pb
 from chinwag.chat.v1 import connect_pb2, message_pb2
@@ -38,6 +39,8 @@ P99_FLOOR_MS = 100.0
 PIECE_S = 0.75
 PIECES = 6
 AGREE = 1.5
+# A spell of another process does not come at each of them; the harm of an attack does.
+ATTEMPTS = 3
 RSS_KIB = 50 * 1024
 # Until the server gives up on who reads nothing; settings of the tests, to see it happen.
 STALL_MS = 1000
@@ -53,6 +56,8 @@ FLAGS = (
     *("--log-level", "info"),
 )
 ANSWER_TIMEOUT_S = 40.0
+
+T = TypeVar("T")
 ISSUED_AT_ONCE = 16
 
 
@@ -116,6 +121,15 @@ def _p99(seen: Seen) -> float:
 
 class TooSlow(AssertionError):
     """The honest waited too long. The one harm that somebody else on the machine can do too."""
+
+
+async def until_not_slow(attempt: Callable[[], Awaitable[T]]) -> T:
+    """What an attempt gives. One in which others waited too long is made again: the machine may
+    have been at fault."""
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(TooSlow):
+            return await attempt()
+    return await attempt()
 
 
 class Crowd:

@@ -9,14 +9,12 @@ import pytest
 from tests.wire.hostile import attacks
 from tests.wire.hostile import peer as h2
 from tests.wire.hostile.attacks import CALM, Aim, Attack, Endings, flooding, repeated
-from tests.wire.hostile.stage import STALL_MS, Stage, TooSlow
+from tests.wire.hostile.stage import STALL_MS, Stage, until_not_slow
 
 SHORT_S = 2.0
 LONG_S = 10.0
 # Until all bombs of a connection are on their way.
 BOMBS_S = 3.0
-# A spell of another process does not come at each of them; the harm of an attack does.
-ATTEMPTS = 3
 # Until what waits for a reader is given up: the setting, and ticks of the clock of a busy server.
 STALLED_S = STALL_MS / 1000 + 4.0
 # What the server does not let one choose, and then a tick.
@@ -98,19 +96,15 @@ CASES = {
 
 async def against(stage: Stage, case: Case, seconds: float) -> Endings:
     """Attacks, and asserts that nobody was harmed."""
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            async with stage.watched():
-                aim = Aim(stage.port, stage.people, max(seconds, case.at_least_s))
-                endings = await case.attack(aim)
-                print(f"\n    {dict(endings)}", end="")
-        except TooSlow:
-            if attempt == ATTEMPTS:
-                raise
-        else:
-            return endings
+
+    async def once() -> Endings:
+        async with stage.watched():
+            aim = Aim(stage.port, stage.people, max(seconds, case.at_least_s))
+            endings = await case.attack(aim)
+            print(f"\n    {dict(endings)}", end="")
+        return endings
+
+    return await until_not_slow(once)
 
 
 def assert_ended(name: str, stage: Stage, endings: Endings, allowed: tuple[str, ...]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -11,7 +12,7 @@ from chinwag.chat.v1 import chat_service_pb2 as pb
 from tests.wire.hostile import peer as h2
 from tests.wire.hostile.attacks import CALM, CONNECT, GET_FIELDS, LIST_CHANNELS, hello
 from tests.wire.hostile.peer import END_HEADERS, END_STREAM, HEADERS, Peer
-from tests.wire.hostile.stage import STALL_MS, Stage
+from tests.wire.hostile.stage import STALL_MS, Stage, until_not_slow
 
 SYNC = "/chinwag.chat.v1.ChatService/Sync"
 ANSWER_S = 5.0
@@ -60,9 +61,9 @@ class Proxied:
         await self.assert_alive()
 
 
-@pytest.fixture
-async def proxied(trusting_stage: Stage) -> AsyncIterator[Proxied]:
-    stage = trusting_stage
+@asynccontextmanager
+async def proxied(stage: Stage) -> AsyncIterator[Proxied]:
+    """A connection of a proxy's, beside people who are not to notice what comes over it."""
     async with stage.watched():
         large = h2.settings((h2.INITIAL_WINDOW_SIZE, h2.LARGEST_WINDOW))
         large += h2.window_update(0, h2.LARGEST_WINDOW - h2.DEFAULT_WINDOW)
@@ -152,7 +153,7 @@ VIOLATIONS: dict[str, tuple[Violation, str]] = {
 }
 
 
-async def test_a_violation_costs_its_stream(proxied: Proxied) -> None:
+async def violate(proxied: Proxied) -> None:
     for name, (violation, code) in VIOLATIONS.items():
         stream_id = proxied.stream()
         proxied.peer.write(violation(stream_id, proxied.token(1)))
@@ -162,7 +163,7 @@ async def test_a_violation_costs_its_stream(proxied: Proxied) -> None:
             raise AssertionError(f"{name}: {error}") from error
 
 
-async def test_ten_thousand_resets_cost_nobody_else(proxied: Proxied) -> None:
+async def reset_ten_thousand(proxied: Proxied) -> None:
     for _ in range(RESETS // 50):
         await proxied.peer.push(
             b"".join(
@@ -187,7 +188,7 @@ def readers_of_nothing(proxied: Proxied) -> Iterable[tuple[int, bytes]]:
             yield stream_id, hello(token, people.groups[0], stream_id, cursor=0)
 
 
-async def test_stalled_streams_are_reset_alone(proxied: Proxied) -> None:
+async def stall(proxied: Proxied) -> None:
     peer = proxied.peer
     peer.write(h2.settings((h2.INITIAL_WINDOW_SIZE, 0)) + h2.window_update(GOOD, 1 << 20))
     # It had the largest window before: what it still may get is that less the change.
@@ -205,3 +206,18 @@ async def test_stalled_streams_are_reset_alone(proxied: Proxied) -> None:
     assert codes <= {CALM, None, "NO_ERROR"}
     peer.write(h2.settings((h2.INITIAL_WINDOW_SIZE, h2.DEFAULT_WINDOW)))
     await proxied.assert_alive()
+
+
+# What comes over the connection, and that it costs only the streams that it is on.
+HARMS = (violate, reset_ten_thousand, stall)
+
+
+@pytest.mark.parametrize("harm", HARMS, ids=[harm.__name__ for harm in HARMS])
+async def test_the_others_of_a_proxy_do_not_notice(
+    trusting_stage: Stage, harm: Callable[[Proxied], Awaitable[None]]
+) -> None:
+    async def once() -> None:
+        async with proxied(trusting_stage) as connection:
+            await harm(connection)
+
+    await until_not_slow(once)
