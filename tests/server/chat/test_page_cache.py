@@ -59,6 +59,14 @@ async def test_a_page_is_two_reads_and_then_none(node: Node) -> None:
     assert not reads(node)
 
 
+async def test_an_older_page_is_two_reads_too(node: Node) -> None:
+    channel, ids = await fifty(node)
+    reads(node).clear()
+    texts = await node.texts("bob", channel, before_id=ids[40], page_size=30)
+    assert texts == [f"m{number}" for number in range(10, 40)]
+    assert reads(node) == {"entries": 1, "messages": 1}
+
+
 async def test_a_change_of_a_message_shows_at_once(node: Node) -> None:
     channel, ids = await fifty(node)
     await node.texts("bob", channel)

@@ -293,16 +293,25 @@ class TableReads:
         # What the page does not take of a side only says whether there is more.
         below = 1 if anchor == "after" else limit + 1
         above = 1 if anchor == "before" else limit + 1
-        before = await self._some(
-            self._falling(channel_id, ranges, thread_root_id, split, _page(below)),
-            below,
-            max_bytes,
+        # Most often the anchor of an older page is a message that its reader has: read along, it
+        # says that there is more.
+        also = anchor == "before"
+        falling = self._falling(
+            channel_id, ranges, thread_root_id, split + also, _page(below + also)
         )
-        after = await self._some(
-            self._rising(channel_id, ranges, thread_root_id, split, _page(above)),
-            above,
-            max_bytes,
-        )
+        nearest = await anext(falling, None)
+        after: list[StoredMessage] = []
+        if nearest is not None and nearest.id >= split:
+            after, nearest = [nearest], await anext(falling, None)
+        before: list[StoredMessage] = []
+        if nearest is not None:
+            before = await self._some(_led_by(nearest, falling), below, max_bytes)
+        if not after:
+            after = await self._some(
+                self._rising(channel_id, ranges, thread_root_id, split, _page(above)),
+                above,
+                max_bytes,
+            )
         return cut_page(anchor, before, after, limit, max_bytes)
 
     async def _some(
@@ -487,6 +496,14 @@ async def together(work: Sequence[Callable[[], Awaitable[Found]]]) -> list[Found
             return await read()
 
     return list(await asyncio.gather(*(one(read) for read in work)))
+
+
+async def _led_by(
+    first: StoredMessage, others: AsyncIterator[StoredMessage]
+) -> AsyncIterator[StoredMessage]:
+    yield first
+    async for message in others:
+        yield message
 
 
 def _page(wanted: int) -> int:
