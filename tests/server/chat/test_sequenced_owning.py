@@ -16,7 +16,7 @@ from chinwag_server.chat.sequenced.store import SequencedStore
 from chinwag_server.chat.sequenced.tables import Key, Row, Table
 from chinwag_server.chat.store import MemberRecord, StoreUnavailable
 from chinwag_server.clock import SystemClock
-from tests.server.chat.store_writes import Author, commit
+from tests.server.chat.store_writes import BROADCAST, Author, commit
 
 
 class Stay:
@@ -120,6 +120,26 @@ async def test_a_channel_is_not_forgotten_while_it_is_taken_over() -> None:
     await asyncio.gather(waiting, other)
     await store.channel("c3")
     assert list(store._open) == ["c3"]
+
+
+async def test_what_is_asked_of_a_channel_before_it_was_taken_over_is_answered_from_its_rows() -> None:
+    tables = MemoryTables()
+    room = Author("c1", ["u1", "u2"], BROADCAST)
+    await commit(open_store(tables, Stay(7)), [*room.create(), *room.send("u1", "one")])
+
+    def store() -> SequencedStore:
+        return open_store(tables, Stay(8))
+
+    # What is in memory of a channel may have outlived its sequencer: nothing says which of them is
+    # read first. An owner of whom there was no row would be told that there is no such channel.
+    for user in ("u1", "u2"):
+        found = await store().member("c1", user)
+        assert found is not None and found.role
+    assert [row.user_id for row in await store().member_page("c1", "", 9)] == ["u1", "u2"]
+    assert sorted(row.user_id for row in await store().members("c1")) == ["u1", "u2"]
+    left = store()
+    left._sequencer("c1")
+    assert [entry.id for entry in await left.entries("c1", 0, 9, 9, 9_999)] == [1, 2]
 
 
 async def lost_meanwhile(

@@ -306,7 +306,7 @@ class SequencedStore(CommittedReads):
         return record_from(channel_id, sequencer.row, sequencer.head, self._generation)
 
     async def members(self, channel_id: str) -> list[MemberRecord]:
-        sequencer = self._sequencer(channel_id)
+        sequencer = await self._owned(channel_id)
         broadcast = sequencer.is_broadcast
         rows = await self._reading(lambda: self._reads.members(channel_id, is_broadcast=broadcast))
         for row in rows:
@@ -314,7 +314,7 @@ class SequencedStore(CommittedReads):
         return rows
 
     async def member(self, channel_id: str, user_id: str) -> MemberRecord | None:
-        broadcast = self._sequencer(channel_id).is_broadcast
+        broadcast = (await self._owned(channel_id)).is_broadcast
         return await self._reading(
             lambda: self._reads.member(channel_id, user_id, is_broadcast=broadcast)
         )
@@ -322,7 +322,7 @@ class SequencedStore(CommittedReads):
     async def member_page(
         self, channel_id: str, after_user_id: str, limit: int
     ) -> list[MemberRecord]:
-        broadcast = self._sequencer(channel_id).is_broadcast
+        broadcast = (await self._owned(channel_id)).is_broadcast
         return await self._reading(
             lambda: self._reads.member_page(
                 channel_id, after_user_id, limit, is_broadcast=broadcast
@@ -393,8 +393,9 @@ class SequencedStore(CommittedReads):
         return await self._reading(lambda: self._reads.channel(channel_id))
 
     def _head_id(self, channel_id: str, otherwise: int) -> int:
+        # One that has not taken the channel over yet knows no head.
         sequencer = self._open.get(channel_id)
-        return sequencer.head.id if sequencer is not None else otherwise
+        return sequencer.head.id if sequencer is not None and sequencer.exists else otherwise
 
     async def messages(
         self,
