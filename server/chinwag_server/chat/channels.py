@@ -189,27 +189,26 @@ class Channels:
             self._room.clear()
             await self._room.wait()
 
-    def submit(self, logs: Sequence[ChannelLog], writes: Sequence[Write], done: OnDone) -> None:
-        """Hands assigned writes to the store. Never waits.
+    def submit(self, log: ChannelLog, writes: Sequence[Write], done: OnDone) -> None:
+        """Hands assigned writes of one channel to the store. Never waits.
+
+        Of one alone: a store may write channels side by side, and what would wait for another
+        channel would be told of after what follows it in its own.
 
         Args:
-            logs: The channels that the writes belong to.
             done: Called when they are durable and their entries were passed on, or when the
-                store failed and the channels were dropped.
+                store failed and the channel was dropped.
         """
         entries = [write for write in writes if type(write) is AppendEntry]
-        by_id = {log.id: log for log in logs}
 
         def committed(_stamp: int, error: Exception | None) -> None:
             if self.store.backlog_bytes <= self._max_backlog_bytes:
                 self._room.set()
             if error is not None:
-                for log in by_id.values():
-                    self.drop(log)
+                self.drop(log)
                 done(error)
                 return
             for entry in entries:
-                log = by_id[entry.channel_id]
                 log.committed_id = entry.id
                 log.committed_count = entry.timeline_count
                 self.on_entry(log, entry)
@@ -219,7 +218,7 @@ class Channels:
 
     async def commit(
         self,
-        logs: Sequence[ChannelLog],
+        log: ChannelLog,
         writes: Sequence[Write],
         after: Callable[[], None] | None = None,
     ) -> None:
@@ -245,5 +244,5 @@ class Channels:
             else:
                 future.set_exception(error)
 
-        self.submit(logs, writes, done)
+        self.submit(log, writes, done)
         await future

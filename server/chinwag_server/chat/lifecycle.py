@@ -109,7 +109,7 @@ class Lifecycle:
         log, writes = self._make(caller, settings, roles)
         answer = self._created(log, caller)
         writes += remember(answer)
-        await self._channels.commit([log], writes)
+        await self._channels.commit(log, writes)
         return self._created(log, caller)
 
     def _new_id(self) -> str:
@@ -144,7 +144,7 @@ class Lifecycle:
         log = self._channels.loaded(channel_id)
         if log is not None:
             if not log.committed_id:
-                await self._channels.commit([log], [])
+                await self._channels.commit(log, [])
             return chat_service_pb2.CreateChannelResponse(
                 channel=await self._views.channel_view(log, log.members[caller.user_id]),
                 created=False,
@@ -159,7 +159,7 @@ class Lifecycle:
         )
         log, writes = self._make(caller, settings, {caller.user_id: MEMBER, other: MEMBER})
         writes += remember(self._created(log, caller))
-        await self._channels.commit([log], writes)
+        await self._channels.commit(log, writes)
         return self._created(log, caller)
 
     def _make(
@@ -257,7 +257,7 @@ class Lifecycle:
             channel.head_count = entry.timeline_count
             answer = chat_service_pb2.UpdateChannelResponse(channel=channel)
             writes += remember(answer)
-            await self._channels.commit([log], writes)
+            await self._channels.commit(log, writes)
             return answer
 
     async def delete(
@@ -282,7 +282,7 @@ class Lifecycle:
                 log.put_channel(),
                 *remember(chat_service_pb2.DeleteChannelResponse()),
             ]
-            await self._channels.commit([log], writes)
+            await self._channels.commit(log, writes)
             return log
 
 

@@ -60,7 +60,7 @@ class Marks:
         moved = await self._raise(caller, channel_id, read_id, delivered_id)
         if isinstance(moved, Moved):
             self._channels.submit(
-                [moved.log], [moved.log.put_member(moved.member)], self._told(caller, moved)
+                moved.log, [moved.log.put_member(moved.member)], self._told(caller, moved)
             )
             return moved
         return None
@@ -77,7 +77,7 @@ class Marks:
         if isinstance(moved, Moved):
             log, member = moved.log, moved.member
             told = self._told(caller, moved)
-            await self._channels.commit([log], [log.put_member(member)])
+            await self._channels.commit(log, [log.put_member(member)])
             told(None)
         else:
             log, member = moved
@@ -199,7 +199,7 @@ class Marks:
             answer = chat_service_pb2.SetChannelPreferencesResponse(state=state)
             access.check(log, found, Action.MARK)
             writes: list[Write] = [log.put_member(member, own_only=True), *remember(answer)]
-            await self._channels.commit([log], writes)
+            await self._channels.commit(log, writes)
             self._hub.state_changed(caller.user_id, state, but=caller.device_id)
             return answer
 

@@ -131,7 +131,7 @@ class Membership:
                     log.put_channel(),
                     *remember(chat_service_pb2.JoinChannelResponse()),
                 ]
-                await self._channels.commit([log], writes)
+                await self._channels.commit(log, writes)
             return log
 
     async def add(
@@ -177,7 +177,7 @@ class Membership:
                 writes.append(log.put_channel())
             writes += remember(answer)
             if writes:
-                await self._channels.commit([log], writes)
+                await self._channels.commit(log, writes)
             return answer
 
     def _check_role(self, log: ChannelLog, member: MemberRecord, role: int, field: str) -> None:
@@ -215,7 +215,7 @@ class Membership:
                 raise Refusal("ROLE_REQUIRED", "you cannot remove a member of your own rank")
             writes = self._end(log, target, caller)
             writes += remember(chat_service_pb2.RemoveMemberResponse())
-            await self._channels.commit([log], writes)
+            await self._channels.commit(log, writes)
             return log
 
     async def leave(
@@ -233,7 +233,7 @@ class Membership:
             member = access.check(log, found, Action.LEAVE)
             writes = self._end(log, member, caller)
             writes += remember(chat_service_pb2.LeaveChannelResponse())
-            await self._channels.commit([log], writes)
+            await self._channels.commit(log, writes)
             return log
 
     def _end(self, log: ChannelLog, target: MemberRecord, caller: Caller) -> list[Write]:
@@ -279,7 +279,7 @@ class Membership:
                     heir = min(heirs, key=lambda m: (m.role, m.join_time_us))
                     writes += self._give_role(log, heir, OWNER, server)
             writes += self._end(log, target, server)
-            await self._channels.commit([log], writes)
+            await self._channels.commit(log, writes)
 
     # --- roles ---
 
@@ -307,7 +307,7 @@ class Membership:
             answer = chat_service_pb2.SetMemberRoleResponse(member=self._views.member(target))
             writes += remember(answer)
             if writes:
-                await self._channels.commit([log], writes)
+                await self._channels.commit(log, writes)
             return answer
 
     def _check_rank(

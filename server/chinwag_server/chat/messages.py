@@ -172,7 +172,7 @@ class Messages:
                 state = await self.state(log, message_id)
                 if state is not None and state.in_flight:
                     # An edit on its way has an entry that would escape the redaction.
-                    await self._channels.commit([log], [])
+                    await self._channels.commit(log, [])
                     continue
                 last_entry_id = state.message.last_entry_id if state is not None else 0
                 entries = await self._store.entries_of_message(log.id, message_id)
@@ -310,7 +310,7 @@ class Messages:
             if state is None:
                 raise message_not_found(message_id)
             if state.in_flight:
-                await self._channels.commit([log], [])
+                await self._channels.commit(log, [])
                 continue
             last_entry_id = state.message.last_entry_id
             has = await self._store.has_reaction(log.id, message_id, emoji, caller.user_id)
@@ -342,7 +342,7 @@ class Messages:
         def after() -> None:
             state.in_flight -= 1
 
-        await self._channels.commit([log], writes, after)
+        await self._channels.commit(log, writes, after)
 
 
 def _unchanged(log: ChannelLog, state: MessageState, last_entry_id: int) -> bool:

@@ -1,9 +1,9 @@
-"""Sending: the hot path. Permission, idempotency, the next id, one submission a frame."""
+"""Sending: the hot path. Permission, idempotency, the next id, a submission a channel and frame."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chinwag.chat.v1 import channel_pb2, connect_pb2
 from chinwag_server.chat import access, ids, ranges
@@ -56,6 +56,16 @@ class _Prepared:
     refusal: Refusal | None = None
     # Of a repeat: when the first was stored.
     stored_time_us: int = 0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a frame brings to one channel."""
+
+    log: ChannelLog
+    writes: list[Write] = field(default_factory=list)
+    taken: list[tuple[_Prepared, PendingSend]] = field(default_factory=list)
+    roots: list[MessageState] = field(default_factory=list)
 
 
 class Sends:
@@ -198,40 +208,36 @@ class Sends:
         answer: Answer,
     ) -> None:
         """Everything that must not wait: from the check to the submission nothing else runs."""
-        writes: list[Write] = []
-        logs: dict[str, ChannelLog] = {}
-        taken: list[tuple[_Prepared, PendingSend]] = []
-        roots: list[MessageState] = []
+        batches: dict[str, _Batch] = {}
         now_us = self._clock.time_us()
         held: set[str] = set()
         for item, stored in zip(prepared, found, strict=True):
             try:
                 if item.log.id in held:
                     raise storage_unavailable()
-                pending = self._take(caller, item, stored, now_us, answer, writes, roots)
+                self._take(caller, item, stored, now_us, answer, batches)
             except Refusal as refusal:
                 if refusal.reason in FOR_A_MOMENT:
                     held.add(item.log.id)
                 answer(item.index, refusal)
-                continue
-            if pending is not None:
-                taken.append((item, pending))
-                logs[item.log.id] = item.log
-        if not taken:
-            return
+        for batch in batches.values():
+            self._submit(caller, batch)
+
+    def _submit(self, caller: Caller, batch: _Batch) -> None:
+        log = batch.log
 
         def done(error: Exception | None) -> None:
-            for root in roots:
+            for root in batch.roots:
                 root.in_flight -= 1
-            for item, pending in taken:
+            for item, pending in batch.taken:
                 key = (caller.user_id, item.key)
-                item.log.pending.pop(key, None)
-                if item.log.lookups and error is None:
-                    item.log.finished[key] = pending
+                log.pending.pop(key, None)
+                if log.lookups and error is None:
+                    log.finished[key] = pending
                 for waiting in pending.waiting:
                     waiting(error)
 
-        self._channels.submit(list(logs.values()), writes, done)
+        self._channels.submit(log, batch.writes, done)
 
     def _take(
         self,
@@ -240,10 +246,9 @@ class Sends:
         stored: StoredSend | None,
         now_us: int,
         answer: Answer,
-        writes: list[Write],
-        roots: list[MessageState],
-    ) -> PendingSend | None:
-        """Assigns one send; None if it is a repeat."""
+        batches: dict[str, _Batch],
+    ) -> None:
+        """Assigns one send, if it is no repeat."""
         log, request, sender = item.log, item.request, caller.user_id
         if log.dead:
             raise storage_unavailable()
@@ -251,7 +256,7 @@ class Sends:
         if pending is not None:
             _check_same(item, pending.content_hash, pending.message_id)
             pending.waiting.append(_waiting(answer, item.index, pending))
-            return None
+            return
         finished = log.finished.get((sender, item.key))
         if finished is not None:
             item.stored_time_us = finished.time_us
@@ -259,7 +264,7 @@ class Sends:
         if stored is not None:
             _check_same(item, stored.content_hash, stored.message_id)
             answer(item.index, Sent(stored.message_id, item.stored_time_us))
-            return None
+            return
         if item.refusal is not None:
             raise item.refusal
         member = access.check(log, log.members.get(sender), Action.SEND)
@@ -278,25 +283,26 @@ class Sends:
             client_message_id=item.key,
             content_hash=item.digest,
         )
-        writes.append(entry)
+        batch = batches.setdefault(log.id, _Batch(log))
+        batch.writes.append(entry)
         marks = log.move_own_marks(member, entry.id, entry.timeline_count)
         if marks is not None:
-            writes.append(marks)
+            batch.writes.append(marks)
         mentioned = self._mentions(log, request)
         if mentioned:
-            writes.append(PutMentions(log.id, entry.id, mentioned))
+            batch.writes.append(PutMentions(log.id, entry.id, mentioned))
         if item.root is not None:
             root = item.root
             root.message.thread.reply_count += 1
             root.message.thread.last_reply_id = entry.id
             root.message.last_entry_id = entry.id
             item.assigned = True
-            roots.append(root)
-            writes.append(put_state(log, root))
+            batch.roots.append(root)
+            batch.writes.append(put_state(log, root))
         pending = PendingSend(entry.id, log.record.head_time_us, item.digest)
         pending.waiting.append(_waiting(answer, item.index, pending))
         log.pending[(sender, item.key)] = pending
-        return pending
+        batch.taken.append((item, pending))
 
     @staticmethod
     def _mentions(log: ChannelLog, request: connect_pb2.SendMessageRequest) -> tuple[str, ...]:

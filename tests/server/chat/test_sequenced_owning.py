@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from chinwag.chat.v1 import connect_pb2, message_pb2
 from chinwag_server.chat.channel import ChannelLog
 from chinwag_server.chat.channels import Channels
+from chinwag_server.chat.sends import Sent
 from chinwag_server.chat.sequenced import schema
 from chinwag_server.chat.sequenced.epoch import Epoch
 from chinwag_server.chat.sequenced.memory import MemoryTables
 from chinwag_server.chat.sequenced.store import SequencedStore
-from chinwag_server.chat.sequenced.tables import Key, Row, Table
+from chinwag_server.chat.sequenced.tables import Delete, Key, Put, Row, Table
 from chinwag_server.chat.store import MemberRecord, StoreUnavailable
 from chinwag_server.clock import SystemClock
+from chinwag_server.rpc.caller import Caller
+from chinwag_server.rpc.errors import Refusal
+from tests.server.chat.rules import Room
 from tests.server.chat.store_writes import BROADCAST, Author, commit
 
 
@@ -122,7 +127,9 @@ async def test_a_channel_is_not_forgotten_while_it_is_taken_over() -> None:
     assert list(store._open) == ["c3"]
 
 
-async def test_what_is_asked_of_a_channel_before_it_was_taken_over_is_answered_from_its_rows() -> None:
+async def test_what_is_asked_before_a_channel_was_taken_over_is_answered_from_its_rows() -> (
+    None
+):
     tables = MemoryTables()
     room = Author("c1", ["u1", "u2"], BROADCAST)
     await commit(open_store(tables, Stay(7)), [*room.create(), *room.send("u1", "one")])
@@ -134,7 +141,8 @@ async def test_what_is_asked_of_a_channel_before_it_was_taken_over_is_answered_f
     # read first. An owner of whom there was no row would be told that there is no such channel.
     for user in ("u1", "u2"):
         found = await store().member("c1", user)
-        assert found is not None and found.role
+        assert found is not None
+        assert found.role
     assert [row.user_id for row in await store().member_page("c1", "", 9)] == ["u1", "u2"]
     assert sorted(row.user_id for row in await store().members("c1")) == ["u1", "u2"]
     left = store()
@@ -210,3 +218,55 @@ async def test_who_asks_as_a_channel_was_read_and_dropped_reads_it_again() -> No
     assert first is not None
     assert not first.dead
     assert await asyncio.wait_for(later, 5) is first
+
+
+class StuckTables(MemoryTables):
+    """Entries of `stuck` are not written before `gate` opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stuck = ""
+        self.gate = asyncio.Event()
+
+    async def write(self, writes: Sequence[Put | Delete]) -> None:
+        if any(w.table is schema.ENTRIES and w.partition[0] == self.stuck for w in writes):
+            await self.gate.wait()
+        await super().write(writes)
+
+
+async def test_a_channel_waits_for_no_other_of_the_same_frame() -> None:
+    tables = StuckTables()
+    room = Room(open_store(tables, Stay(7)))
+    first = await room.group("ann", "bob")
+    tables.stuck = await room.group("ann", "bob")
+    told: list[tuple[str, int]] = []
+    answers: list[asyncio.Future[Sent | Refusal]] = []
+    room.room.channels.on_entry = lambda log, entry: told.append((log.id, entry.id))
+
+    async def send(*channel_ids: str) -> None:
+        loop = asyncio.get_running_loop()
+        some: list[asyncio.Future[Sent | Refusal]] = [loop.create_future() for _ in channel_ids]
+        answers.extend(some)
+        requests = [
+            connect_pb2.SendMessageRequest(
+                channel_id=channel_id,
+                client_message_id=room.message_id(),
+                content=message_pb2.MessageContent(text="hello"),
+            )
+            for channel_id in channel_ids
+        ]
+        await room.room.streams.sends.send(
+            Caller("ann", "ann-1"), requests, lambda index, sent: some[index].set_result(sent)
+        )
+
+    await send(first, tables.stuck)
+    await asyncio.wait_for(answers[0], 5)
+    await send(first)
+    await asyncio.wait_for(answers[2], 5)
+    assert told == [(first, 2), (first, 3)]
+    tables.gate.set()
+    await asyncio.wait_for(answers[1], 5)
+    log = room.room.channels.loaded(first)
+    assert log is not None
+    assert log.committed_id == 3
+    assert told == [(first, 2), (first, 3), (tables.stuck, 2)]

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from chinwag.chat.v1 import chat_service_pb2, entry_pb2
 from tests.simulation.checker import History, Violation
-from tests.simulation.whole.device import Device
+from tests.simulation.whole.device import Device, Posted
 from tests.simulation.whole.people import NEWS, USERS
 
 if TYPE_CHECKING:
     from tests.simulation.whole.scenario import WholeScenario
+
+
+NO_MEMBER = ("NOT_A_MEMBER", "CHANNEL_NOT_FOUND")
 
 
 class Seen:
@@ -47,6 +50,15 @@ class Seen:
         for user, first in present.items():
             self._stays.setdefault(user, []).append((first, self.head))
 
+    def was_away(self, user: str) -> bool:
+        """Whether a user was ever no member, after having been one."""
+        stays = self._stays.get(user, ())
+        return not stays or len(stays) > 1 or stays[0][1] < self.head
+
+    def came_back(self, user: str, after_id: int, before_id: int) -> bool:
+        """Whether a user became a member again between two entries."""
+        return any(after_id < first < before_id for first, _ in self._stays.get(user, ())[1:])
+
     def gets(self, user: str, entry_id: int) -> bool:
         """Whether a user's devices have to get an entry: they were there."""
         return any(first <= entry_id <= last for first, last in self._stays.get(user, ()))
@@ -67,13 +79,13 @@ class Seen:
         return max((last for _, last in self._stays.get(user, ())), default=0)
 
 
-def run_ahead(devices: Iterable[Device], seen: dict[str, Seen]) -> bool:
-    """Whether a device has entries that are newer than the logs that were read."""
-    return any(
-        view.seen and channel_id in seen and view.seen[-1] > seen[channel_id].head
-        for device in devices
-        for channel_id, view in device.views.items()
-    )
+def run_ahead(devices: Iterable[Device], seen: dict[str, Seen]) -> str:
+    """Which device has entries that are newer than the logs that were read; "": none."""
+    for device in devices:
+        for channel_id, view in device.views.items():
+            if view.seen and channel_id in seen and view.seen[-1] > seen[channel_id].head:
+                return f"{channel_id}: {device.name} has {view.seen[-1]} of {seen[channel_id].head}"
+    return ""
 
 
 def lags(devices: Iterable[Device], seen: dict[str, Seen]) -> str:
@@ -119,25 +131,39 @@ def check_devices(devices: Iterable[Device], seen: dict[str, Seen]) -> None:
                     )
 
 
-def check_order(devices: Iterable[Device], history: History) -> None:
-    """What a device sent lies in its channels in the order in which it was sent.
+def check_sends(devices: Iterable[Device], seen: dict[str, Seen], history: History) -> None:
+    """What a device sent lies in its channels in the order in which it was sent, and only who was
+    no member was refused.
+
+    Who leaves and comes back may have sent something while away of which it did not hear that it
+    was refused: that is sent again, behind what it has sent since.
 
     Raises:
-        Violation: Something was overtaken.
+        Violation: Something was overtaken, or refused without a reason.
     """
     for device in devices:
-        last: dict[str, tuple[int, str]] = {}
-        for key, (channel_id, text) in device.posted.items():
-            sent = history.acked.get((channel_id, device.user, key))
+        for refused in device.refused:
+            channel = seen[refused.channel_id]
+            if refused.reason not in NO_MEMBER or not channel.was_away(device.user):
+                raise Violation(
+                    f"{refused.channel_id}: {device.name}'s {refused.text!r} was refused: "
+                    f"{refused.reason}"
+                )
+        ids: dict[str, list[tuple[int, Posted]]] = {}
+        for key, posted in device.posted.items():
+            sent = history.acked.get((posted.channel_id, device.user, key))
             if sent is None:
                 continue
-            before = last.get(channel_id, (0, ""))
-            if sent[0] < before[0]:
-                raise Violation(
-                    f"{channel_id}: {device.name}'s {text!r} is {sent[0]}, and {before[1]!r}, "
-                    f"which it sent before, is {before[0]}"
-                )
-            last[channel_id] = sent[0], text
+            earlier = ids.setdefault(posted.channel_id, [])
+            for before_id, before in earlier:
+                if sent[0] < before_id and not seen[posted.channel_id].came_back(
+                    device.user, before.seen_id, sent[0]
+                ):
+                    raise Violation(
+                        f"{posted.channel_id}: {device.name}'s {posted.text!r} is {sent[0]}, and "
+                        f"{before.text!r}, which it sent before, is {before_id}"
+                    )
+            earlier.append((sent[0], posted))
 
 
 async def check_unread(scenario: WholeScenario, seen: dict[str, Seen]) -> None:

@@ -62,6 +62,28 @@ class View:
 
 
 @dataclass(slots=True, frozen=True)
+class Posted:
+    """What a device was asked to send.
+
+    Attributes:
+        seen_id: The last entry that its application had of the channel then.
+    """
+
+    channel_id: str
+    text: str
+    seen_id: int
+
+
+@dataclass(slots=True, frozen=True)
+class Refused:
+    """What will never be sent."""
+
+    channel_id: str
+    text: str
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
 class Jump:
     """On one stream an entry followed one that is not the one before it."""
 
@@ -75,7 +97,8 @@ class Device:
 
     Attributes:
         views: Of the application, by channel.
-        posted: Channel and text of all that it was asked to send, by key, in order.
+        posted: All that it was asked to send, by key, in order.
+        refused: What of that will never be sent.
         own: Its own messages, by channel.
         marks: What it has marked as read, but for what a crash took with it.
         jumps: Where a stream left something out; what lies there must not be visible.
@@ -90,7 +113,8 @@ class Device:
         self._clock = DeviceClock(scenario)
         self._store = MemoryStore()
         self._taken: list[ev.Event] = []
-        self.posted: dict[str, tuple[str, str]] = {}
+        self.posted: dict[str, Posted] = {}
+        self.refused: list[Refused] = []
         self.views: dict[str, View] = {}
         self.own: dict[str, list[int]] = {}
         self.marks: dict[str, int] = {}
@@ -157,7 +181,7 @@ class Device:
         send = self.protocol.post(channel_id, content)
         self._store.add_send(send)
         key = send.request.client_message_id
-        self.posted[key] = channel_id, text
+        self.posted[key] = Posted(channel_id, text, self._seen_id(channel_id))
         self._note(f"posts {text!r} in {channel_id[:4]}")
         self._pump()
         return key
@@ -360,7 +384,7 @@ class Device:
         self.views[event.channel_id] = View(event.cursor.id)
 
     def _resolved(self, key: str, outcome: Sent | ChinwagError | None) -> None:
-        channel_id, text = self.posted[key]
+        channel_id, text = self.posted[key].channel_id, self.posted[key].text
         if isinstance(outcome, Sent):
             self._scenario.world.history.ack(channel_id, self.user, key, outcome.message_id, text)
             self.own.setdefault(channel_id, []).append(outcome.message_id)
@@ -368,8 +392,11 @@ class Device:
         else:
             assert outcome is not None
             self._note(f"{text!r} is refused: {outcome.reason}")
-            if outcome.reason not in ("NOT_A_MEMBER", "CHANNEL_NOT_FOUND"):
-                raise Violation(f"{self.name}'s {text!r} was refused: {outcome!r}")
+            self.refused.append(Refused(channel_id, text, outcome.reason))
+
+    def _seen_id(self, channel_id: str) -> int:
+        view = self.views.get(channel_id)
+        return 0 if view is None else view.seen[-1] if view.seen else view.start
 
     # --- the present stream ---
 

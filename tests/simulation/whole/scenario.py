@@ -14,7 +14,7 @@ from tests.simulation.replicas import Faults
 from tests.simulation.whole.checks import (
     Seen,
     check_devices,
-    check_order,
+    check_sends,
     check_unread,
     lags,
     run_ahead,
@@ -108,16 +108,16 @@ class WholeScenario(Asking):
         seen = await self._logs()
         until = self.world.loop.now + seconds
         while True:
-            if run_ahead(self.devices, seen):
+            if ahead := run_ahead(self.devices, seen):
                 # A call that nobody waited for any more was done only now.
                 seen = await self._logs()
-            elif not (lag := lags(self.devices, seen)):
+            if not (lag := ahead or lags(self.devices, seen)):
                 break
-            elif self.world.loop.now > until:
+            if self.world.loop.now > until:
                 raise Violation(f"{seconds:.0f} s of quiet, and {lag}")
             await asyncio.sleep(0.2)
         check_devices(self.devices, seen)
-        check_order(self.devices, self.world.history)
+        check_sends(self.devices, seen, self.world.history)
         return seen
 
     async def _logs(self) -> dict[str, Seen]:
