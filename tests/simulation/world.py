@@ -258,14 +258,16 @@ class Node:
             for other, own in await self.store.user_channels(row.user_id):
                 if other.channel_id == channel_id:
                     own_rows[row.user_id] = own
+        # At once: a caller does not wait for the sum of them.
+        messages = await asyncio.gather(
+            *(self.store.message(channel_id, number) for number in message_ids)
+        )
         return {
             "head": (record.head_id, record.head_count),
             "member_count": record.member_count,
             "members": members,
             "own_rows": own_rows,
-            "messages": {
-                number: await self.store.message(channel_id, number) for number in message_ids
-            },
+            "messages": dict(zip(message_ids, messages, strict=True)),
         }
 
     async def on_find(self, channel_id: str, sender: str, key: bytes) -> Any:

@@ -10,8 +10,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chinwag_server import __version__
 from chinwag_server.cli.exits import CommandError, Exit
@@ -32,6 +32,16 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SWITCH_S = 0.0005
 
 
+class Front(Protocol):
+    """What the same command starts before a node."""
+
+    async def start(self, node: Node) -> Mapping[str, str]:
+        """Starts it before a node that serves; gives the addresses to print, by what they are."""
+
+    async def stop(self) -> None:
+        """Ends it. The node has drained."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print where it listens as one line of JSON"
@@ -40,10 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    return run_node(args, lambda _settings: None)
+
+
+def run_node(args: argparse.Namespace, make_front: Callable[[Settings], Front | None]) -> int:
+    """Runs a node until a signal, with what is to stand before it."""
     settings = load_settings(args).settings
     setup_logs(settings.log.level, settings.log.format)
     _prepare_grpc(os.environ)
-    return _run_loop(_serve(settings, as_json=args.json))
+    return _run_loop(_serve(settings, make_front(settings), as_json=args.json))
 
 
 def _prepare_grpc(environment: Any) -> None:
@@ -67,7 +82,7 @@ def _run_loop(work: Coroutine[Any, Any, int]) -> int:
         return runner.run(work)
 
 
-async def _serve(settings: Settings, *, as_json: bool) -> int:
+async def _serve(settings: Settings, front: Front | None, *, as_json: bool) -> int:
     # Imports grpc, which must come after `_prepare_grpc`.
     from chinwag_server.chat.store import StoreError  # noqa: PLC0415
     from chinwag_server.datadir import DataDirError  # noqa: PLC0415
@@ -89,7 +104,8 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
     except (ConfigError, DataDirError, ListenError, StoreError) as error:
         raise CommandError(str(error)) from error
     _tame_garbage_collector()
-    print(_json(node) if as_json else _welcome(node), flush=True)
+    before = await front.start(node) if front is not None else {}
+    print(_json(node, before) if as_json else _welcome(node, before), flush=True)
     log.info("serving on port %d", node.port)
     await stop.wait()
     log.info("draining")
@@ -100,6 +116,8 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
         # What was acked is durable; what was not, its sender sends again.
         log.error("did not end in time: %s", describe(error))
         _exit_now(Exit.FAILED)
+    if front is not None:
+        await front.stop()
     log.info("stopped")
     return Exit.OK
 
@@ -158,7 +176,7 @@ def _target(settings: Settings, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _json(node: Node) -> str:
+def _json(node: Node, before: Mapping[str, str]) -> str:
     return json.dumps(
         {
             "target": _target(node.settings, node.port),
@@ -166,17 +184,19 @@ def _json(node: Node) -> str:
             "http_port": node.http_port,
             "pid": os.getpid(),
             "data_dir": str(node.settings.data_dir),
+            **before,
         }
     )
 
 
-def _welcome(node: Node) -> str:
+def _welcome(node: Node, before: Mapping[str, str]) -> str:
     settings = node.settings
     target = _target(settings, node.port)
     tls = "TLS" if settings.listen.tls_cert_file else "plain text"
     lines = [
         f"chinwag {__version__} serves on {target} ({tls}); its data is in {settings.data_dir}",
         "",
+        *(f"  {name:<8} {address}" for name, address in before.items()),
         f"  join     chinwag signup NAME --server {target}     then: chinwag chat",
     ]
     if node.http_port:

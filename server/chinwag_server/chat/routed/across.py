@@ -20,6 +20,7 @@ from chinwag_server.chat.routed.fanout import Fanout, FanoutLimits
 from chinwag_server.chat.routed.feed import MeshFeed
 from chinwag_server.chat.routed.feed_ends import KnownEnds, answer
 from chinwag_server.chat.routed.inboxes import Inboxes
+from chinwag_server.chat.routed.outages import Outages
 from chinwag_server.chat.routed.owners import Owners
 from chinwag_server.chat.routed.reading import EdgeReads
 from chinwag_server.chat.routed.registered import Registered, RegisteredListeners
@@ -55,8 +56,6 @@ RETRY_S = 0.5
 # Whose channels are taken over at one time: a node that starts wins hundreds.
 SHARDS_AT_ONCE = 8
 LOOKED_AT_S = 10.0
-# A link that was down for longer may have lost what is not repeated any more.
-OUTAGE_S = 8.0
 # By which this node's clock may differ from the inboxes' before it is said, and how often to look.
 CLOCK_OFF_S = 5.0
 COMPARE_S = 5.0
@@ -154,7 +153,7 @@ class Across:
         self._channels: Channels | None = None
         self._own_calls: dict[str, OwnCall] = {}
         self.calls = RoutedCalls(owners, engines.links)
-        self._down: dict[str, float] = {}
+        self._outages = Outages(clock)
         self._taking_over = asyncio.Semaphore(SHARDS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         engines.links.on_change(self._link_changed)
@@ -236,6 +235,10 @@ class Across:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def follow(self, node_ids: Collection[str]) -> None:
+        """Says which the other nodes are, before links to them are opened."""
+        self._outages.follow(node_ids)
+
     # --- what other nodes say: mesh.links.Answers ---
 
     def told(self, node_id: str, news: pb.News) -> None:
@@ -314,13 +317,9 @@ class Across:
             self._links.tell(node_id, news)
 
     def _link_changed(self, node_id: str, up: bool) -> None:
-        now = self._clock.monotonic()
         if not up:
-            self._down.setdefault(node_id, now)
-            return
-        since = self._down.pop(node_id, now)
-        if now - since > OUTAGE_S:
-            # It was cut off from this node for longer than heads are repeated.
+            self._outages.down(node_id)
+        elif self._outages.up(node_id):
             self._links.tell(node_id, pb.News(missed=pb.Missed()))
 
     # --- owning ---

@@ -232,7 +232,7 @@ class Sequencer:
     async def take_over(self, *, making: bool = False) -> None:
         """Decides what of the log's end is the log's, and makes it durable; before anything else
         in an epoch, and once. Of a channel that is not there nothing is decided but with
-        `making`: it is about to be made.
+        `making`: it is about to be made, or an earlier owner was about to make it.
 
         Raises:
             EpochOver: The epoch ended.

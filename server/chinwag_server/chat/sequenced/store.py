@@ -160,7 +160,9 @@ class SequencedStore(CommittedReads):
 
         async def take_over(channel_id: str) -> None:
             async with room:
-                sequencer = await self._owned(channel_id)
+                # Also of a channel that is not there: it may have been about to be made, and
+                # if that landed later, nobody would tell its members.
+                sequencer = await self._owned(channel_id, making=True)
                 if sequencer.exists:
                     found.append(channel_id)
                     if tell is not None:
@@ -223,10 +225,10 @@ class SequencedStore(CommittedReads):
         for channel_id in list(islice(idle, surplus)):
             del self._open[channel_id]
 
-    async def _owned(self, channel_id: str) -> Sequencer:
+    async def _owned(self, channel_id: str, *, making: bool = False) -> Sequencer:
         sequencer = self._sequencer(channel_id)
         try:
-            await sequencer.take_over()
+            await sequencer.take_over(making=making)
         except (EpochOver, TablesUnavailable) as error:
             raise StoreUnavailable(f"the channel cannot be read now: {error}") from error
         return sequencer
