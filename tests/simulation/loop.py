@@ -231,8 +231,13 @@ class Loop(asyncio.AbstractEventLoop):
 
     def happen(self, delay: float, callback: Callable[[], object]) -> None:
         """Something happens in the world after a while, whoever lives by then."""
+        self.happen_at(self.now + delay, callback)
+
+    def happen_at(self, when: float, callback: Callable[[], object]) -> None:
+        """The same at a moment. What is to happen at the same moment keeps its order, which a
+        delay that is added to the present time does not: it is rounded."""
         handle = _Handle(callback, (), self._world, None)
-        heapq.heappush(self._timers, (self.now + delay, next(self._order), handle))
+        heapq.heappush(self._timers, (when, next(self._order), handle))
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)

@@ -41,7 +41,7 @@ class _Way:
         connection, world = self._connection, self._connection.world
         due = world.loop.now + world.rng.expovariate(1 / TRAVEL_S)
         due = self._last = max(self._last, due)
-        world.loop.happen(due - world.loop.now, lambda: None if connection.is_broken else arrive())
+        world.loop.happen_at(due, lambda: None if connection.is_broken else arrive())
 
 
 class Connection:
