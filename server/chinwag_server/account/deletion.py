@@ -74,6 +74,8 @@ class Deletion:
                 profile=b"",
                 privacy=b"",
                 ban=None,
+                status=b"",
+                status_time_us=0,
                 create_time_us=0,
                 update_time_us=0,
             )

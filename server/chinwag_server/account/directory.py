@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from chinwag.account.v1 import user_pb2
 from chinwag_server.account.audiences import Audiences, Right
 from chinwag_server.account.cache import Cache, Epochs
-from chinwag_server.account.records import UserRecord
+from chinwag_server.account.records import RelationState, UserRecord
 from chinwag_server.account.store import AccountStore, StoreUnavailable
 from chinwag_server.clock import Clock
 from chinwag_server.rpc.errors import Refusal
@@ -20,6 +20,32 @@ from chinwag_server.rpc.errors import Refusal
 # Channels change without the account room hearing of it.
 CONTACTS_HOLD_US = 10_000_000
 FOR_EVER_US = 1 << 62
+
+
+@dataclass(slots=True, frozen=True)
+class Sight:
+    """Whom of those who ask a user lets see their presence, as it stands between the two.
+
+    Attributes:
+        friends: Whether they are friends.
+        presence, last_seen: Who may see it: an audience; nobody where one has blocked the other.
+    """
+
+    friends: bool
+    presence: user_pb2.Audience.ValueType
+    last_seen: user_pb2.Audience.ValueType
+
+    def shows(self, audience: user_pb2.Audience.ValueType, *, contact: bool) -> bool:
+        """Whether the one who asks is in an audience.
+
+        Args:
+            contact: Whether the two share a channel.
+        """
+        if audience == user_pb2.AUDIENCE_EVERYONE:
+            return True
+        if audience == user_pb2.AUDIENCE_NOBODY:
+            return False
+        return self.friends or (contact and audience == user_pb2.AUDIENCE_CONTACTS)
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,6 +81,8 @@ class AccountDirectory:
         self._epochs = Epochs(size) if epochs is None else epochs
         self._live: Cache[str, int] = Cache(size)
         self._answers: Cache[tuple[Right, str, str], _Answer] = Cache(size)
+        # With the epochs of both under which it was found.
+        self._sights: Cache[tuple[str, str], tuple[int, int, Sight | None]] = Cache(size)
 
     def changed(self, user_id: str) -> None:
         """Something of a user has changed: nothing that is remembered of them holds."""
@@ -82,6 +110,41 @@ class AccountDirectory:
 
     async def may_add(self, adder_id: str, user_id: str) -> bool:
         return await self._may("add_to_channels", adder_id, user_id)
+
+    async def sight(self, viewer_id: str, owner_id: str) -> Sight | None:
+        """What a user's presence is to another; None: there is no such user.
+
+        Raises:
+            Refusal: STORAGE_UNAVAILABLE.
+        """
+        epochs = self._epochs.of(viewer_id), self._epochs.of(owner_id)
+        known = self._sights.get((viewer_id, owner_id))
+        if known is not None and known[:2] == epochs:
+            return known[2]
+        try:
+            # Before blocks and friends, as in `_find`.
+            users = await self._store.users({viewer_id, owner_id})
+            for user_id, epoch in zip((viewer_id, owner_id), epochs, strict=True):
+                record = users.get(user_id)
+                self._epochs.found(user_id, epoch, record.version if record else 0)
+            found = await self._sight(viewer_id, users.get(owner_id))
+        except StoreUnavailable as error:
+            raise storage_unavailable(error) from error
+        self._sights.put((viewer_id, owner_id), (*epochs, found))
+        return found
+
+    async def _sight(self, viewer_id: str, owner: UserRecord | None) -> Sight | None:
+        if owner is None or owner.deleted:
+            return None
+        if await self._audiences.blocked(owner.user_id, viewer_id):
+            nobody = user_pb2.AUDIENCE_NOBODY
+            return Sight(False, nobody, nobody)
+        relation = await self._store.relation(owner.user_id, viewer_id)
+        return Sight(
+            relation.state == RelationState.FRIEND,
+            self._audiences.of(owner, "presence"),
+            self._audiences.of(owner, "last_seen"),
+        )
 
     async def _may(self, right: Right, asker_id: str, user_id: str) -> bool:
         key = (right, asker_id, user_id)

@@ -36,6 +36,8 @@ class UserRecord:
             service_account alone.
         privacy: A serialised `PrivacySettings`; fields that were never set are missing.
         event_id: Of the newest account event; ids are dense from 1.
+        status: A serialised `UserStatus` of presence: what the user says of themselves.
+        status_time_us: When its mode began.
     """
 
     user_id: str
@@ -49,6 +51,8 @@ class UserRecord:
     deleted: bool = False
     ban: BanRecord | None = None
     event_id: int = 0
+    status: bytes = b""
+    status_time_us: int = 0
 
 
 @dataclass(slots=True, frozen=True)

@@ -72,6 +72,8 @@ class StoreContract:
             update_time_us=START_US + 1,
             ban=BanRecord(START_US, "spam", START_US + 5, "key"),
             event_id=7,
+            status=b"busy\0",
+            status_time_us=START_US + 2,
         )
         await store.commit(user)
         found = await store.user("ann")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
@@ -24,7 +25,9 @@ from chinwag_server.account.sqlite import SqliteAccountStore
 from chinwag_server.account.sqlite.backup import backup, restore
 from chinwag_server.account.sqlite.check import check
 from chinwag_server.account.sqlite.schema import (
+    APPLICATION_ID,
     FILE_NAME,
+    MIGRATIONS,
     SCHEMA_VERSION,
     migrate,
     open_writer,
@@ -75,6 +78,26 @@ def test_several_that_make_the_file_at_once_make_one(tmp_path: Path) -> None:
         pass
     with ThreadPoolExecutor(4) as threads:
         assert len(set(threads.map(make, range(8)))) == 1
+
+
+async def test_a_file_of_the_first_schema_is_brought_up(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    with closing(open_writer(path)) as connection:
+        connection.executescript(MIGRATIONS[0])
+        connection.execute("INSERT INTO store VALUES (1, 77)")
+        connection.execute(
+            "INSERT INTO users VALUES ('ann', 3, '', '', x'', x'', 1, 2, 0, 0, NULL, NULL, NULL, "
+            "NULL)"
+        )
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+    async with opened(tmp_path) as store:
+        assert store.generation == 77
+        found = await store.user("ann")
+        assert found == UserRecord("ann", version=3, create_time_us=1, update_time_us=2)
+        assert found is not None
+        await store.commit(dataclasses.replace(found, status=b"busy", status_time_us=5))
+        assert (await store.users(["ann"]))["ann"].status == b"busy"
 
 
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

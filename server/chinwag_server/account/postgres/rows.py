@@ -30,7 +30,7 @@ KEY_PREFIX = "key:"
 USER_COLUMNS = (
     "user_id, version, username, password_hash, profile, privacy, create_time_us, "
     "update_time_us, deleted, event_id, ban_time_us, ban_reason, ban_expire_time_us, "
-    "ban_api_key_id"
+    "ban_api_key_id, status, status_time_us"
 )
 
 
@@ -106,6 +106,8 @@ def user_row(user: UserRecord, version: int) -> tuple[Any, ...]:
             if ban
             else (None, None, None, None)
         ),
+        user.status,
+        user.status_time_us,
     )
 
 
@@ -125,6 +127,8 @@ def read_user(row: Row) -> UserRecord:
         ban=None
         if ban_time_us is None
         else BanRecord(ban_time_us, reason.decode(), expire_time_us, api_key_id),
+        status=row[14],
+        status_time_us=row[15],
     )
 
 

@@ -12,7 +12,16 @@ from chinwag_server.chat.store import StoreRefused
 
 # Migration n brings a database from schema_version n to n + 1, in a transaction of its own. Never
 # change one that was released.
-MIGRATIONS: tuple[str, ...] = (tables.script(),)
+MIGRATIONS: tuple[str, ...] = (
+    tables.script(),
+    # A default that is no expression: no row is written anew. Nodes of the version before, which
+    # name their columns, go on.
+    """
+    ALTER TABLE users
+        ADD COLUMN status BYTEA NOT NULL DEFAULT '',  -- chinwag.presence.v1.UserStatus
+        ADD COLUMN status_time_us BIGINT NOT NULL DEFAULT 0
+    """,
+)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 MIN_SERVER = 130_000  # as server_version_num has it

@@ -55,7 +55,7 @@ UPSERTS: dict[type, str] = {kind: _upsert(table, kind) for kind, table in TABLES
 USER_COLUMNS = (
     "user_id, version, username, password_hash, profile, privacy, create_time_us, "
     "update_time_us, deleted, event_id, ban_time_us, ban_reason, ban_expire_time_us, "
-    "ban_api_key_id"
+    "ban_api_key_id, status, status_time_us"
 )
 API_KEY_COLUMNS = columns(ApiKeyRecord)
 
@@ -79,11 +79,13 @@ def user_row(user: UserRecord, version: int) -> tuple[Any, ...]:
             if ban
             else (None, None, None, None)
         ),
+        user.status,
+        user.status_time_us,
     )
 
 
 def read_user(row: tuple[Any, ...]) -> UserRecord:
-    ban_time_us, reason, expire_time_us, api_key_id = row[10:]
+    ban_time_us, reason, expire_time_us, api_key_id = row[10:14]
     return UserRecord(
         user_id=row[0],
         version=row[1],
@@ -98,6 +100,8 @@ def read_user(row: tuple[Any, ...]) -> UserRecord:
         ban=None
         if ban_time_us is None
         else BanRecord(ban_time_us, reason, expire_time_us, api_key_id),
+        status=row[14],
+        status_time_us=row[15],
     )
 
 

@@ -141,6 +141,11 @@ MIGRATIONS: tuple[str, ...] = (
         value BLOB NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    -- chinwag.presence.v1.UserStatus
+    ALTER TABLE users ADD COLUMN status BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE users ADD COLUMN status_time_us INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)
