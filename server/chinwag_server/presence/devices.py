@@ -34,12 +34,13 @@ SWEEP_S = 0.5
 class Here:
     """One stream's word that a device is connected. Cheap: there is one for each stream."""
 
-    __slots__ = ("device", "device_id", "due_us", "is_gone", "user_id")
+    __slots__ = ("device", "device_id", "due_us", "is_gone", "state", "user_id")
 
     def __init__(self, user_id: str, device_id: str, device: Device) -> None:
         self.user_id = user_id
         self.device_id = device_id
         self.device = device
+        self.state: State = OFFLINE  # as it was judged last
         self.is_gone = False
         self.due_us = 0  # when it is looked at next; 0: never
 
@@ -50,19 +51,20 @@ class Devices:
     Args:
         away_after_s: Without activity for so long a device counts as away.
         linger_s: How long a device still counts after its stream has ended.
-        changed: Called with a user whose devices make another state than before.
+
+    Attributes:
+        on_change: Called with a user of whom a device came, went, or is in another state.
     """
 
     def __init__(
         self,
         clock: Clock,
-        changed: Callable[[str], None],
         *,
         away_after_s: float = 300.0,
         linger_s: float = 10.0,
     ) -> None:
         self._clock = clock
-        self._changed = changed
+        self.on_change: Callable[[str], None] = lambda _user_id: None
         self._away_after_us = int(away_after_s * SECOND_US)
         self._linger_us = int(linger_s * SECOND_US)
         self._here: dict[str, list[Here]] = {}
@@ -94,12 +96,13 @@ class Devices:
                 mine.remove(other)
                 other.user_id = ""
                 here = Here(user_id, device_id, reported(other.device, activity, now_us))
+                here.state = other.state
                 break
         else:
             here = Here(user_id, device_id, reported(None, activity, now_us))
         mine.append(here)
         self._look_at(here, now_us)
-        self._judge(user_id, now_us)
+        self._judge(here, now_us)
         return here
 
     def report(self, here: Here, activity: pb.Activity) -> None:
@@ -109,7 +112,7 @@ class Devices:
         now_us = self._clock.time_us()
         here.device = reported(here.device, activity, now_us)
         self._look_at(here, now_us)
-        self._judge(here.user_id, now_us)
+        self._judge(here, now_us)
 
     def gone(self, here: Here, *, at_once: bool = False) -> None:
         """A stream has ended.
@@ -165,7 +168,7 @@ class Devices:
                 self._forget(here, due_us - self._linger_us)
             else:
                 self._look_at(here, now_us)
-                self._judge(here.user_id, now_us)
+                self._judge(here, now_us)
 
     async def _sweep(self) -> None:
         while True:
@@ -190,21 +193,22 @@ class Devices:
             self._seen.move_to_end(user_id)
             if len(self._seen) > MAX_SEEN:
                 self._seen.popitem(last=False)
-        self._judge(user_id, self._clock.time_us())
+        self._combine(user_id)
+        self.on_change(user_id)
 
-    def _judge(self, user_id: str, now_us: int) -> None:
-        before = self._states.get(user_id, OFFLINE)
-        mine = self._here.get(user_id, ())
-        state = together(
-            Connected(here.device.state(now_us, self._away_after_us)) for here in mine
-        ).state
-        if state == before:
-            return
-        if state == OFFLINE:
-            del self._states[user_id]
+    def _judge(self, here: Here, now_us: int) -> None:
+        state = here.device.state(now_us, self._away_after_us)
+        if state != here.state:
+            here.state = state
+            self._combine(here.user_id)
+            self.on_change(here.user_id)
+
+    def _combine(self, user_id: str) -> None:
+        mine = self._here.get(user_id)
+        if mine is None:
+            self._states.pop(user_id, None)
         else:
-            self._states[user_id] = state
-        self._changed(user_id)
+            self._states[user_id] = together(Connected(here.state) for here in mine).state
 
 
 __all__ = ["AWAY", "OFFLINE", "ONLINE", "Devices", "Here"]
