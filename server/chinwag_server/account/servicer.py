@@ -27,10 +27,10 @@ from chinwag_server.account.requests import Place, Remember, Requests, key_place
 from chinwag_server.account.sessions import Sessions
 from chinwag_server.account.signing_keys import SigningKeys
 from chinwag_server.account.store import AccountStore, StoreUnavailable
-from chinwag_server.account.watch_stream import Write
 from chinwag_server.account.watch_streams import WatchStreams
 from chinwag_server.rpc.caller import Caller, current_caller
 from chinwag_server.rpc.errors import Refusal
+from chinwag_server.rpc.framed_stream import Write
 
 Context = Any  # of the server core that runs the servicer: nothing here looks into it
 Answer = TypeVar("Answer", bound=Message)

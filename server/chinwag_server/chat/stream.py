@@ -18,11 +18,12 @@ from chinwag.common.v1 import close_pb2
 from chinwag_server.chat import encoding, frames, frames_in
 from chinwag_server.chat.catchup import Piece, Progress, Wanted
 from chinwag_server.chat.entries import timestamp
-from chinwag_server.chat.guidance import Reason, closing, rate_limited
+from chinwag_server.chat.guidance import rate_limited
 from chinwag_server.chat.outbox import Outbox
 from chinwag_server.chat.plain import is_plain
 from chinwag_server.chat.sends import FOR_A_MOMENT, Sent
 from chinwag_server.rpc.caller import Caller
+from chinwag_server.rpc.closing import Reason, closing
 from chinwag_server.rpc.errors import Refusal
 from chinwag_server.rpc.pushed import Sink
 

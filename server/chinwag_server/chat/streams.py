@@ -11,7 +11,7 @@ import protovalidate
 from chinwag.chat.v1 import connect_pb2
 from chinwag_server.chat import frames
 from chinwag_server.chat.catchup import CatchUp, Stamp
-from chinwag_server.chat.guidance import Reason, closing, overloaded
+from chinwag_server.chat.guidance import overloaded
 from chinwag_server.chat.hub import Hub
 from chinwag_server.chat.ids import RandomBytes
 from chinwag_server.chat.listeners import Listeners
@@ -21,6 +21,7 @@ from chinwag_server.chat.stream import DeviceStream, StreamLimits
 from chinwag_server.clock import Clock
 from chinwag_server.rpc.admission import Admission
 from chinwag_server.rpc.caller import Caller
+from chinwag_server.rpc.closing import Reason, closing
 from chinwag_server.rpc.errors import Refusal
 from chinwag_server.rpc.pushed import Sink
 from chinwag_server.rpc.ratelimit import Rate

@@ -70,7 +70,7 @@ class Watching:
         self._views = views
         self._states = states
         self._clock = clock
-        self._debounce_s = debounce_s
+        self.debounce_s = debounce_s
         self._by_user: dict[str, dict[Watcher, None]] = {}
         self._undo: dict[str, Undo] = {}
         self._told_at: dict[str, float] = {}
@@ -197,7 +197,7 @@ class Watching:
             return
         now = self._clock.monotonic()
         told_at = self._told_at.get(user_id)
-        self._be_due(user_id, now if told_at is None else max(now, told_at + self._debounce_s))
+        self._be_due(user_id, now if told_at is None else max(now, told_at + self.debounce_s))
 
     def changed_all(self, user_ids: Collection[str] | None = None) -> None:
         """Users may appear otherwise; None: any that is watched."""

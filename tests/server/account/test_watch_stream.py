@@ -396,7 +396,7 @@ async def test_drain(world: World) -> None:
 async def test_a_reader_that_stopped_does_not_hold_up_the_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chinwag_server.account.watch_streams.FINISH_S", 0.05)
+    monkeypatch.setattr("chinwag_server.rpc.framed_streams.FINISH_S", 0.05)
     call = await world.helloed()
     call.readable.clear()
     await world.log.happen("b4")
