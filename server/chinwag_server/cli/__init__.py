@@ -28,9 +28,11 @@ COMMANDS = {
     "tail": "print messages as they come",
     "channels": "list your channels",
     # operators
-    "serve": "start a node",
+    "run": "start a node, with Envoy and the web page before it",
+    "serve": "start a node alone",
     "config": "print the effective settings and where they come from",
     "apikey": "make an API key for a team's backend",
+    "envoy": "print the configuration of an Envoy before the nodes",
     "migrate": "make what the databases of a mesh lack",
     "raise-epochs": "after etcd was restored, have nodes own channels again",
     "backup": "copy the stores to a file, while the node runs",

@@ -50,15 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return run_node(args, lambda _settings: None)
+    return run_node(args, lambda settings: (settings, None))
 
 
-def run_node(args: argparse.Namespace, make_front: Callable[[Settings], Front | None]) -> int:
-    """Runs a node until a signal, with what is to stand before it."""
-    settings = load_settings(args).settings
+def run_node(
+    args: argparse.Namespace, before: Callable[[Settings], tuple[Settings, Front | None]]
+) -> int:
+    """Runs a node until a signal, with what is to stand before it.
+
+    Args:
+        before: Gives that, and the settings with which the node knows of it.
+    """
+    settings, front = before(load_settings(args).settings)
     setup_logs(settings.log.level, settings.log.format)
     _prepare_grpc(os.environ)
-    return _run_loop(_serve(settings, make_front(settings), as_json=args.json))
+    return _run_loop(_serve(settings, front, as_json=args.json))
 
 
 def _prepare_grpc(environment: Any) -> None:
@@ -104,7 +110,11 @@ async def _serve(settings: Settings, front: Front | None, *, as_json: bool) -> i
     except (ConfigError, DataDirError, ListenError, StoreError) as error:
         raise CommandError(str(error)) from error
     _tame_garbage_collector()
-    before = await front.start(node) if front is not None else {}
+    try:
+        before = await front.start(node) if front is not None else {}
+    except BaseException:
+        await node.stop()
+        raise
     print(_json(node, before) if as_json else _welcome(node, before), flush=True)
     log.info("serving on port %d", node.port)
     await stop.wait()

@@ -8,6 +8,7 @@ docs/configuration.md from them. No other module reads the environment or a file
 from chinwag_server.config.settings import (
     AccountSettings,
     DeadlineSettings,
+    EnvoySettings,
     HttpSettings,
     LimitSettings,
     ListenSettings,
@@ -21,6 +22,7 @@ __all__ = [
     "AccountSettings",
     "ConfigError",
     "DeadlineSettings",
+    "EnvoySettings",
     "HttpSettings",
     "LimitSettings",
     "ListenSettings",

@@ -106,6 +106,64 @@ class HttpSettings:
 
 
 @dataclass(slots=True, frozen=True)
+class EnvoySettings:
+    """Envoy before the nodes: what `chinwag run` starts, and `chinwag envoy config` prints."""
+
+    host: str = setting("127.0.0.1", "Address to bind.")
+    port: int = setting(
+        8443,
+        "Port for everything, by TLS: gRPC, gRPC-Web, JSON, WebSocket and the web page.",
+        low=0,
+        high=65535,
+    )
+    plain_port: int = setting(
+        8080,
+        "`chinwag run` serves the same in plain text on this port of 127.0.0.1, where browsers "
+        "need no certificate; 0: it does not.",
+        low=0,
+        high=65535,
+    )
+    tls_cert_file: Path | None = setting(
+        None, "Certificate chain in PEM form; without one `chinwag run` makes one of its own."
+    )
+    tls_key_file: Path | None = setting(None, "The certificate's private key in PEM form.")
+    origins: tuple[str, ...] = setting(
+        (), "Web origins besides this one's own whose pages may call, such as https://a.example."
+    )
+    nodes: tuple[str, ...] = setting((), "The nodes, each HOST:PORT with an IP address.")
+    xds_address: str | None = setting(
+        None, "HOST:PORT of `chinwag xds`, which says where the nodes are; instead of `nodes`."
+    )
+    jwks_address: str = setting(
+        "127.0.0.1:7401", "HOST:PORT of the HTTP port of a node, or of all: there the keys are."
+    )
+    node_ca_file: Path | None = setting(
+        None, "What the nodes' certificates are verified with; without it they speak plain text."
+    )
+    node_name: str = setting("", "The name in the nodes' certificates.")
+    bridge: bool = setting(True, "Whether the WebSocket bridge is loaded.")
+    page_dir: Path | None = setting(
+        None, "The folder of the built web page; without one the page of this package."
+    )
+    admin_socket: Path | None = setting(
+        None, "The Unix socket of Envoy's admin interface; without one in the data directory."
+    )
+    stats_address: str | None = setting(
+        None, "HOST:PORT at which Prometheus reads /metrics of Envoy."
+    )
+    requests_per_second: int = setting(
+        200, "Requests of one client address; 0: no limit.", low=0, high=1_000_000
+    )
+    requests_burst: int = setting(1000, "The same at once, after a pause.", low=1, high=10_000_000)
+    connections: int = setting(50_000, "Connections at one time.", low=1, high=10_000_000)
+    trusted_hops: int = setting(
+        0, "Proxies before Envoy whose x-forwarded-for header is believed.", low=0, high=16
+    )
+    access_log: str = setting("/dev/stdout", "File of the access log, in JSON; empty: none.")
+    workers: int = setting(1, "Threads for connections in `chinwag run`.", low=1, high=1024)
+
+
+@dataclass(slots=True, frozen=True)
 class LimitSettings:
     """What one message, channel, user or address may cost. A rate of 0 is no limit."""
 
@@ -349,6 +407,7 @@ class Settings:
     )
     listen: ListenSettings = _section(ListenSettings)
     http: HttpSettings = _section(HttpSettings)
+    envoy: EnvoySettings = _section(EnvoySettings)
     limits: LimitSettings = _section(LimitSettings)
     deadlines: DeadlineSettings = _section(DeadlineSettings)
     account: AccountSettings = _section(AccountSettings)

@@ -18,6 +18,10 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _listen(settings.listen)
     if settings.limits.frame_bytes > settings.limits.message_bytes:
         yield "limits.frame_bytes", "must not exceed limits.message_bytes"
+    envoy = settings.envoy
+    if (envoy.tls_cert_file is None) != (envoy.tls_key_file is None):
+        key = "envoy.tls_cert_file" if envoy.tls_cert_file else "envoy.tls_key_file"
+        yield key, "certificate and key need each other"
     yield from _complete_mesh(settings)
     yield from _between_nodes(settings.mesh)
 
