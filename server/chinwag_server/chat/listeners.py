@@ -89,6 +89,10 @@ class Listeners:
         """Who has a listener."""
         return self._listeners.keys()
 
+    def count(self, user_id: str) -> int:
+        """How many listeners a user has."""
+        return len(self._listeners.get(user_id, ()))
+
     def look(self, channel_id: str, listener: Listener) -> None:
         """The listener looks at a broadcast channel."""
         self._looking.setdefault(channel_id, {})[listener] = None

@@ -41,11 +41,13 @@ class _Position:
 
     Attributes:
         began: Whose devices caught up to there, or to one before it: they wait for what follows.
+        lacking: Those of them with another device here, which may have missed what lies before.
     """
 
     id: int
     users: Collection[str] | None
     began: set[str]
+    lacking: set[str]
 
 
 @dataclass(slots=True)
@@ -103,6 +105,8 @@ class Edge:
         if known is None or not self._waits(channel_id, known):
             self._positions.pop(channel_id, None)
             self._note(channel_id, head_id, ())
+            if self._listeners.count(user_id) > 1:
+                self._positions[channel_id].lacking.add(user_id)
         elif head_id < known.id:
             self._note(channel_id, head_id, known.users)
         self._positions[channel_id].began.add(user_id)
@@ -130,8 +134,8 @@ class Edge:
 
     def _note(self, channel_id: str, entry_id: int, users: Collection[str] | None) -> None:
         known = self._positions.get(channel_id)
-        began = known.began if known is not None else set()
-        self._positions[channel_id] = _Position(entry_id, users, began)
+        began, lacking = (known.began, known.lacking) if known is not None else (set(), set())
+        self._positions[channel_id] = _Position(entry_id, users, began, lacking)
         self._positions.move_to_end(channel_id)
         if len(self._positions) > MAX_POSITIONS:
             self._positions.popitem(last=False)
@@ -245,13 +249,16 @@ class Edge:
         return hole
 
     def _adds(self, channel_id: str, here: Collection[str]) -> bool:
-        """Whether some of the users neither got what was passed on last nor caught up."""
+        """Whether some of the users neither got what was passed on last nor caught up, with all of
+        their devices."""
         known = self._positions[channel_id]
         if known.users is None:
             return False
         new = set(here) - known.began - set(known.users)
+        behind = known.lacking.intersection(here)
         known.began.update(new)
-        return bool(new)
+        known.lacking.difference_update(behind)
+        return bool(new or behind)
 
     def _waiting(self, channel_id: str) -> list[str]:
         """Who got what was passed on last, or caught up to it: they may get what follows too, also

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -80,6 +80,11 @@ class _Refused(Exception):
         self.place = place
 
 
+# What was told longer ago than this reached who is there, or they were told that they missed
+# something: heads are repeated for ten seconds, and clocks differ by a few.
+LATELY_US = 30_000_000
+
+
 class ShardEpoch:
     """What the channels of a shard share while one epoch lasts.
 
@@ -101,6 +106,24 @@ class ShardEpoch:
         self._give_up = give_up
         self._registers = 0
         self._touched: dict[str, asyncio.Future[None]] = {}
+        self._changed: OrderedDict[str, int] = OrderedDict()
+
+    def changed(self, channel_id: str, time_us: int) -> None:
+        """A channel has a new head, of a time."""
+        self._changed[channel_id] = time_us
+        self._changed.move_to_end(channel_id)
+        while next(iter(self._changed.values())) < time_us - LATELY_US:
+            self._changed.popitem(last=False)
+
+    def changed_lately(self, now_us: int) -> list[str]:
+        """The channels of which the newest entry may not have reached everybody yet."""
+        return [name for name, us in self._changed.items() if us >= now_us - LATELY_US]
+
+    def touched_row(self, channel_id: str, *, above: int = 0) -> Put:
+        """The row that notes a channel for the next owner."""
+        cells: dict[str, Value] = {"epoch": self.epoch.number}
+        timestamp = self.entry_timestamp + above
+        return Put(schema.TOUCHED, (self.epoch.shard,), (channel_id,), cells, timestamp)
 
     @property
     def entry_timestamp(self) -> int:
@@ -168,8 +191,7 @@ class ShardEpoch:
         await asyncio.shield(noted)
 
     async def _touch(self, channel_id: str) -> None:
-        cells: dict[str, Value] = {"epoch": self.epoch.number}
-        row = Put(schema.TOUCHED, (self.epoch.shard,), (channel_id,), cells, self.entry_timestamp)
+        row = self.touched_row(channel_id)
         await self.insist(lambda: self._tables.write([row]))
 
 
@@ -278,6 +300,7 @@ class Sequencer:
         self.head = head
         self._hinted = hint.id
         if kept:
+            self.shard.changed(self.channel_id, head.time_us)
             await self._hint()
         # Only now may anybody be told of the head.
         self.shard.check_again()
@@ -416,6 +439,8 @@ class Sequencer:
             await self._before_ack(self.channel_id, appends)
         self.shard.check_again()
         self.head = head
+        if appends:
+            self.shard.changed(self.channel_id, head.time_us)
         self._feed_done(number)
         if head.id - self._hinted >= HINT_EVERY:
             # Not before: where the next owner begins, everything has been done.

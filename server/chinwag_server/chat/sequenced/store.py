@@ -17,7 +17,7 @@ from chinwag_server.chat.sequenced.feed import FeedEnds
 from chinwag_server.chat.sequenced.page_cache import PageCache
 from chinwag_server.chat.sequenced.projection import Rows, answer_row, batches
 from chinwag_server.chat.sequenced.reads import record_from, together
-from chinwag_server.chat.sequenced.sequencer import Part, Sequencer, ShardEpoch
+from chinwag_server.chat.sequenced.sequencer import LATELY_US, Part, Sequencer, ShardEpoch
 from chinwag_server.chat.sequenced.tables import Delete, Put, Tables, TablesUnavailable
 from chinwag_server.chat.store import (
     AppendEntry,
@@ -167,6 +167,11 @@ class SequencedStore(CommittedReads):
                     found.append(channel_id)
                     if tell is not None:
                         await tell(channel_id, sequencer.head.id)
+                    if sequencer.head.time_us >= self._clock.time_us() - LATELY_US:
+                        # Who has told may be gone before all have heard: then the next owner tells
+                        # them again.
+                        shard.changed(channel_id, sequencer.head.time_us)
+                        return
                 # Below what this epoch writes itself.
                 gone = Delete(
                     schema.TOUCHED,
@@ -198,6 +203,10 @@ class SequencedStore(CommittedReads):
             await together([s.settle for s in mine])
             if not shard.caught_up:
                 return  # what an earlier owner noted is still to be found there
+            lately = shard.changed_lately(self._clock.time_us())
+            if rows := [shard.touched_row(channel_id, above=1) for channel_id in lately]:
+                # What was told a moment ago is told again by the next owner.
+                await shard.insist(lambda: self._tables.write(rows))
             timestamp = shard.entry_timestamp
             gone = Delete(schema.TOUCHED, (epoch.shard,), (), (), timestamp)
             await shard.insist(lambda: self._tables.write([gone]))
