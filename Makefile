@@ -6,26 +6,32 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+BRIDGE := server/chinwag_server/envoy/lib/libchinwag_bridge.so
 CODE := server/chinwag_server sdk/python/chinwag $(wildcard tests bench) tools k8s
 VENV := .stamps/editable
 NODE := .stamps/node
 LOAD := $(if $(wildcard bench/load/go.mod),bench/out/load)
 LAST_RELEASE = $(shell ls proto/releases/*.binpb 2>/dev/null | sort -V | tail -n 1)
 
-.PHONY: help setup run mesh test lint generate bench soak simulate lock clean
+.PHONY: help setup run mesh test lint generate bench soak simulate dist lock clean front
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: $(VENV) ## make .venv with everything in requirements-dev.txt and both packages
 
-run: $(VENV) ## start a node with its data in .chinwag/ (RUN_ARGS="...")
-	$(BIN)/chinwag serve --data .chinwag $(RUN_ARGS)
+run: $(VENV) front ## start a node, Envoy and the web page, with data in .chinwag/ (RUN_ARGS="...")
+	$(BIN)/chinwag run --data .chinwag $(RUN_ARGS)
+
+# What can be built of what stands before a node; `chinwag run` says what is missing.
+front:
+	@if command -v cargo >/dev/null; then $(MAKE) $(BRIDGE); \
+	  else echo "no cargo: the WebSocket bridge is not built, and browsers have no streams" >&2; fi
 
 mesh: $(VENV) ## start three nodes, etcd, Redis, PostgreSQL, Cassandra until Ctrl-C (MESH_ARGS="...")
 	$(BIN)/python -m tools.mesh $(MESH_ARGS)
 
-test: $(VENV) ## run the tests (PYTEST_ARGS="-k name": some of them, one after another)
+test: $(VENV) $(BRIDGE) ## run the tests (PYTEST_ARGS="-k name": some of them, one after another)
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
@@ -33,13 +39,13 @@ else
 	$(BIN)/python -m pytest -m "not alone and not soak" -n 2 --dist loadfile
 endif
 
-soak: $(VENV) $(LOAD) ## run the long tests (PYTEST_ARGS="...")
+soak: $(VENV) $(LOAD) $(BRIDGE) ## run the long tests (PYTEST_ARGS="...")
 	$(BIN)/python -m pytest -m soak --timeout=0 $(PYTEST_ARGS)
 
 simulate: $(VENV) ## run seeds of the mesh's simulation and print what happens (SEED=n COUNT=n)
 	$(BIN)/python -m tests.simulation $(or $(SEED),1) $(or $(COUNT),1)
 
-bench: $(VENV) $(LOAD) ## measure (NAME="group idle" BENCH_ARGS="...")
+bench: $(VENV) $(LOAD) $(BRIDGE) ## measure (NAME="group idle" BENCH_ARGS="...")
 	$(BIN)/python -m bench $(NAME) $(BENCH_ARGS)
 
 lint: $(VENV) $(NODE) ## check everything that can be checked without running it
@@ -54,6 +60,8 @@ lint: $(VENV) $(NODE) ## check everything that can be checked without running it
 	$(BIN)/python -m tools.k8s
 	tests/wire/interop/generate.sh --check
 	npm --prefix sdk/typescript run --silent check
+	cargo fmt --manifest-path envoy/bridge/Cargo.toml --check
+	cargo clippy --quiet --locked --manifest-path envoy/bridge/Cargo.toml --all-targets -- -D warnings
 
 generate: $(VENV) $(NODE) ## format proto/ and write the code generated from it
 	$(BIN)/buf format proto -w
@@ -62,12 +70,16 @@ generate: $(VENV) $(NODE) ## format proto/ and write the code generated from it
 	tests/wire/interop/generate.sh
 	tests/wire/compat/generate.sh
 
+dist: $(VENV) $(BRIDGE) ## build the wheels, with the bridge and the page in them, into dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist ./sdk/python ./server
+
 lock: ## resolve requirements/*.in again into the hash-locked requirements*.txt
 	tools/lock.sh $(PYTHON)
 
 clean: ## remove all that can be made again, and the data in .chinwag/
 	rm -rf .venv .stamps .chinwag .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
-	rm -rf sdk/typescript/{node_modules,dist} {server,sdk/python}/{build,dist}
+	rm -rf sdk/typescript/{node_modules,dist} {server,sdk/python}/{build,dist} dist
+	rm -rf envoy/bridge/target server/chinwag_server/envoy/{lib,page}
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .stamps/venv: requirements-dev.txt
@@ -89,3 +101,9 @@ $(NODE): sdk/typescript/package-lock.json
 bench/out/load: $(shell find bench/load -name '*.go' -o -name 'go.*' 2>/dev/null)
 	@command -v go >/dev/null || { echo "the load generator needs Go" >&2; exit 1; }
 	cd bench/load && go build -o ../out/load .
+
+$(BRIDGE): $(shell find envoy/bridge/src envoy/bridge/Cargo.* -type f 2>/dev/null)
+	@command -v cargo >/dev/null || { echo "the WebSocket bridge needs cargo (Rust)" >&2; exit 1; }
+	cargo build --quiet --release --locked --manifest-path envoy/bridge/Cargo.toml
+	@mkdir -p $(@D)
+	cp envoy/bridge/target/release/libchinwag_bridge.so $@

@@ -20,6 +20,7 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     flag: str = "",
+    networks: bool = False,
 ) -> Any:
     """A field of settings.
 
@@ -27,10 +28,18 @@ def setting(
         doc: One line for people.
         low, high: Bounds of a number, both allowed.
         flag: A short name of the flag beside the full one.
+        networks: A list is one of addresses and networks.
     """
     return field(
         default=default,
-        metadata={"doc": doc, "low": low, "high": high, "choices": choices, "flag": flag},
+        metadata={
+            "doc": doc,
+            "low": low,
+            "high": high,
+            "choices": choices,
+            "flag": flag,
+            "networks": networks,
+        },
     )
 
 
@@ -66,6 +75,7 @@ class ListenSettings:
         (),
         "Addresses and networks whose x-forwarded-for header names the client, and whose "
         "connections carry many people: one of them that breaks a rule costs itself alone.",
+        networks=True,
     )
     keepalive_ms: int = setting(
         30_000, "A silent connection is asked for a sign of life so often.", low=1000
@@ -216,7 +226,7 @@ class LimitSettings:
     )
     stream_opens_burst: int = setting(300, "The same at once, after a pause.", low=1)
     exempt_addresses: tuple[str, ...] = setting(
-        LOOPBACK, "Addresses and networks that have no limit by address."
+        LOOPBACK, "Addresses and networks that have no limit by address.", networks=True
     )
     rate_keys: int = setting(
         100_000, "Users, and addresses, whose rates are remembered, each.", low=100

@@ -50,6 +50,7 @@ class Declared:
     high: float | None
     choices: tuple[str, ...]
     flag: str
+    networks: bool
 
     @property
     def key(self) -> str:
@@ -240,7 +241,7 @@ def _check(one: Declared, value: Any, origin: str) -> Any:
     if one.kind is tuple:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise wrong
-        return _networks(one, tuple(value), origin)
+        return _networks(one, tuple(value), origin) if one.networks else tuple(value)
     if one.kind is Path and isinstance(value, str | Path):
         return Path(value).expanduser()
     if one.kind is float and type(value) is int:
@@ -264,7 +265,6 @@ def show_any(value: object) -> str:
 
 
 def _networks(one: Declared, value: tuple[str, ...], origin: str) -> tuple[str, ...]:
-    # Every list is one of addresses.
     for text in value:
         try:
             ipaddress.ip_network(text, strict=False)

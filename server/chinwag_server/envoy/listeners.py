@@ -126,6 +126,7 @@ def _http(front: Front, name: str) -> dict[str, Any]:
         route_config=routes.public(front),
         http_filters=filters.http_filters(front),
         access_log=_access_log(front.access_log),
+        local_reply_config={"mappers": [_exhausted()]},
         server_name="chinwag",
         use_remote_address=True,
         xff_num_trusted_hops=front.trusted_hops,
@@ -153,6 +154,34 @@ def _http(front: Front, name: str) -> dict[str, Any]:
         drain_timeout="5s",
         delayed_close_timeout="1s",
     )
+
+
+def _exhausted() -> dict[str, Any]:
+    """By gRPC-Web a refused rate is RESOURCE_EXHAUSTED too: made of the HTTP status, it would be
+    UNAVAILABLE, and so be tried again at once."""
+    status = {"default_value": 429, "runtime_key": "chinwag.exhausted"}
+    # JSON and gRPC-Web are both gRPC by now, and this tells one from the other.
+    web = {"name": "x-grpc-web", "present_match": True}
+    headers = {"grpc-status": "8", "content-type": "application/grpc"}
+    return {
+        "filter": {
+            "and_filter": {
+                "filters": [
+                    {"status_code_filter": {"comparison": {"op": "EQ", "value": status}}},
+                    {"header_filter": {"header": web}},
+                ]
+            }
+        },
+        "status_code": 200,
+        "body": {"inline_string": ""},
+        "headers_to_add": [
+            {
+                "header": {"key": key, "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            for key, value in headers.items()
+        ],
+    }
 
 
 def _access_log(path: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.rpc import error_details_pb2
 
 from chinwag.account.v1 import account_service_pb2
 from chinwag.chat.v1 import chat_service_pb2
@@ -86,7 +87,7 @@ def descriptor_set() -> bytes:
             visit(imported)
         found[file.name] = file
 
-    for file in FILES:
+    for file in (*FILES, error_details_pb2.DESCRIPTOR):  # what a status' details are
         visit(file)
     files = descriptor_pb2.FileDescriptorSet()
     for file in found.values():

@@ -18,7 +18,7 @@ SEEDS: dict[str, int] = {
     "ack_waits_for_the_row": 64,
     "hit_validated": 1,
     "look_up_after_take_over": 1,
-    "unresolved_is_not_forgotten": 74,
+    "unresolved_is_not_forgotten": 124,
     "readers_stop_at_the_head": 27,
     "stored_epoch": 2,
     "nonce_in_it": 13,
