@@ -7,16 +7,18 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 BRIDGE := server/chinwag_server/envoy/lib/libchinwag_bridge.so
+PAGE := server/chinwag_server/envoy/page/index.html
 CODE := server/chinwag_server sdk/python/chinwag $(wildcard tests bench) tools k8s
 VENV := .stamps/editable
 NODE := .stamps/node
+WEB := .stamps/web
 LOAD := $(if $(wildcard bench/load/go.mod),bench/out/load)
 LAST_RELEASE = $(shell ls proto/releases/*.binpb 2>/dev/null | sort -V | tail -n 1)
 
-.PHONY: help setup run mesh test lint generate bench soak simulate dist lock clean front
+.PHONY: help setup run mesh test test-browser lint generate bench soak simulate dist lock clean front
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: $(VENV) ## make .venv with everything in requirements-dev.txt and both packages
 
@@ -27,28 +29,38 @@ run: $(VENV) front ## start a node, Envoy and the web page, with data in .chinwa
 front:
 	@if command -v cargo >/dev/null; then $(MAKE) $(BRIDGE); \
 	  else echo "no cargo: the WebSocket bridge is not built, and browsers have no streams" >&2; fi
+	@if command -v npm >/dev/null; then $(MAKE) $(PAGE); \
+	  else echo "no npm: the web page is not built" >&2; fi
 
 mesh: $(VENV) ## start three nodes, etcd, Redis, PostgreSQL, Cassandra until Ctrl-C (MESH_ARGS="...")
 	$(BIN)/python -m tools.mesh $(MESH_ARGS)
 
-test: $(VENV) $(BRIDGE) ## run the tests (PYTEST_ARGS="-k name": some of them, one after another)
+test: $(VENV) $(BRIDGE) $(PAGE) $(NODE) $(WEB) ## run the tests (PYTEST_ARGS="-k name": some of them, one after another)
+	tools/chromium.sh
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
+	cargo test --quiet --locked --manifest-path envoy/bridge/Cargo.toml
+	npm --prefix sdk/typescript test --silent
+	npm --prefix web test --silent
 	$(BIN)/python -m pytest -m "alone and not soak"
 	$(BIN)/python -m pytest -m "not alone and not soak" -n 2 --dist loadfile
 endif
 
-soak: $(VENV) $(LOAD) $(BRIDGE) ## run the long tests (PYTEST_ARGS="...")
+test-browser: $(VENV) $(BRIDGE) $(PAGE) ## run the tests in Chromium alone
+	tools/chromium.sh
+	$(BIN)/python -m pytest tests/browser
+
+soak: $(VENV) $(LOAD) $(BRIDGE) $(PAGE) ## run the long tests (PYTEST_ARGS="...")
 	$(BIN)/python -m pytest -m soak --timeout=0 $(PYTEST_ARGS)
 
 simulate: $(VENV) ## run seeds of the mesh's simulation and print what happens (SEED=n COUNT=n)
 	$(BIN)/python -m tests.simulation $(or $(SEED),1) $(or $(COUNT),1)
 
-bench: $(VENV) $(LOAD) $(BRIDGE) ## measure (NAME="group idle" BENCH_ARGS="...")
+bench: $(VENV) $(LOAD) $(BRIDGE) $(PAGE) ## measure (NAME="group idle" BENCH_ARGS="...")
 	$(BIN)/python -m bench $(NAME) $(BENCH_ARGS)
 
-lint: $(VENV) $(NODE) ## check everything that can be checked without running it
+lint: $(VENV) $(NODE) $(WEB) ## check everything that can be checked without running it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
@@ -60,6 +72,8 @@ lint: $(VENV) $(NODE) ## check everything that can be checked without running it
 	$(BIN)/python -m tools.k8s
 	tests/wire/interop/generate.sh --check
 	npm --prefix sdk/typescript run --silent check
+	[[ -d sdk/typescript/dist ]] || npm --prefix sdk/typescript run --silent build
+	npm --prefix web run --silent check
 	cargo fmt --manifest-path envoy/bridge/Cargo.toml --check
 	cargo clippy --quiet --locked --manifest-path envoy/bridge/Cargo.toml --all-targets -- -D warnings
 
@@ -70,7 +84,7 @@ generate: $(VENV) $(NODE) ## format proto/ and write the code generated from it
 	tests/wire/interop/generate.sh
 	tests/wire/compat/generate.sh
 
-dist: $(VENV) $(BRIDGE) ## build the wheels, with the bridge and the page in them, into dist/
+dist: $(VENV) $(BRIDGE) $(PAGE) ## build the wheels, with the bridge and the page in them, into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist ./sdk/python ./server
 
 lock: ## resolve requirements/*.in again into the hash-locked requirements*.txt
@@ -78,7 +92,7 @@ lock: ## resolve requirements/*.in again into the hash-locked requirements*.txt
 
 clean: ## remove all that can be made again, and the data in .chinwag/
 	rm -rf .venv .stamps .chinwag .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
-	rm -rf sdk/typescript/{node_modules,dist} {server,sdk/python}/{build,dist} dist
+	rm -rf {sdk/typescript,web}/{node_modules,dist} {server,sdk/python}/{build,dist} dist
 	rm -rf envoy/bridge/target server/chinwag_server/envoy/{lib,page}
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -98,6 +112,10 @@ $(NODE): sdk/typescript/package-lock.json
 	npm --prefix sdk/typescript ci --silent --no-audit --no-fund
 	@mkdir -p $(@D) && touch $@
 
+$(WEB): web/package-lock.json $(NODE)
+	npm --prefix web ci --silent --no-audit --no-fund
+	@mkdir -p $(@D) && touch $@
+
 bench/out/load: $(shell find bench/load -name '*.go' -o -name 'go.*' 2>/dev/null)
 	@command -v go >/dev/null || { echo "the load generator needs Go" >&2; exit 1; }
 	cd bench/load && go build -o ../out/load .
@@ -107,3 +125,8 @@ $(BRIDGE): $(shell find envoy/bridge/src envoy/bridge/Cargo.* -type f 2>/dev/nul
 	cargo build --quiet --release --locked --manifest-path envoy/bridge/Cargo.toml
 	@mkdir -p $(@D)
 	cp envoy/bridge/target/release/libchinwag_bridge.so $@
+
+$(PAGE): $(WEB) $(shell find web/src web/public web/index.html web/vite.config.ts sdk/typescript/src sdk/typescript/scripts -type f 2>/dev/null)
+	npm --prefix sdk/typescript run --silent build
+	npm --prefix web run --silent build
+	@rm -rf $(@D) && cp -r web/dist $(@D)

@@ -28,37 +28,39 @@ def cursor(at: ev.Cursor | None) -> dict[str, str] | None:
 def facts(event: ev.Event) -> dict[str, Any]:
     """What is said of an event beside its type."""
     if isinstance(event, ev.ConnectionChanged):
-        reason = event.error.reason if event.error is not None else ""
-        return {"connection": event.connection.value, "reason": reason}
+        said = {"connection": event.connection.value, "reason": "", "text": ""}
+        if event.error is not None:
+            said |= {"reason": event.error.reason, "text": str(event.error)}
+        return said
     assert isinstance(event, ev.ChannelEvent), event
-    said: dict[str, Any] = {"channel": event.channel_id}
+    about: dict[str, Any] = {"channel": event.channel_id}
     if isinstance(event, ev.EntryEvent):
-        said["id"] = str(event.cursor.id)
+        about["id"] = str(event.cursor.id)
     if isinstance(event, ev.MessageReceived):
-        said |= {"sender": event.sender_id, "text": event.text, "redacted": event.entry.redacted}
+        about |= {"sender": event.sender_id, "text": event.text, "redacted": event.entry.redacted}
     elif isinstance(event, ev.MessageEdited):
-        said |= {"message_id": str(event.message_id), "text": event.text}
+        about |= {"message_id": str(event.message_id), "text": event.text}
     elif isinstance(event, ev.MessageDeleted):
-        said |= {"message_id": str(event.message_id)}
+        about |= {"message_id": str(event.message_id)}
     elif isinstance(event, ev.ReactionChanged):
-        said |= {"message_id": str(event.message_id), "emoji": event.emoji, "added": event.added}
+        about |= {"message_id": str(event.message_id), "emoji": event.emoji, "added": event.added}
     elif isinstance(event, ev.ChannelOpened):
-        said["cursor"] = cursor(event.cursor)
+        about["cursor"] = cursor(event.cursor)
     elif isinstance(event, ev.ChannelReset):
-        said |= {"reason": event.reason, "cursor": cursor(event.cursor)}
+        about |= {"reason": event.reason, "cursor": cursor(event.cursor)}
     elif isinstance(event, ev.GapSeen):
-        said |= {"from_id": str(event.from_id), "to_id": str(event.to_id)}
+        about |= {"from_id": str(event.from_id), "to_id": str(event.to_id)}
     elif isinstance(event, ev.StateChanged):
-        said["read_id"] = str(event.state.read_id)
+        about["read_id"] = str(event.state.read_id)
     elif isinstance(event, ev.ReceiptChanged):
         marks = {"delivered_id": str(event.delivered_id), "read_id": str(event.read_id)}
-        said |= {"user": event.user_id, **marks}
+        about |= {"user": event.user_id, **marks}
     elif isinstance(event, ev.TypingChanged):
-        said |= {"user": event.user_id, "active": event.active}
+        about |= {"user": event.user_id, "active": event.active}
     elif isinstance(event, ev.SendResolved):
         reason = event.error.reason if event.error is not None else ""
-        said |= {"message_id": str(event.message_id), "reason": reason}
-    return said
+        about |= {"message_id": str(event.message_id), "reason": reason}
+    return about
 
 
 class Driver:
@@ -77,7 +79,12 @@ class Driver:
     async def connect(self, addresses: list[str], session: dict[str, str], **more: Any) -> None:
         self._client = chinwag.connect(
             addresses,
-            Session(**session),
+            Session(
+                session["user_id"],
+                session["device_id"],
+                session["access_token"],
+                refresh_token=session["refresh_token"],
+            ),
             store=self._store,
             wait_s=None,
             catch_up_limit=more.get("catch_up_limit", 0),

@@ -33,8 +33,6 @@ WELCOME = {
     "device_id": "d",
     "limits": {"max_frame_bytes": 4194304, "max_sends_per_frame": 100, "ping_interval": "30s"},
 }
-# So that the types of details are known to the JSON format.
-DETAIL_TYPES = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
 
 
 def status_of(said: dict[str, Any]) -> status_pb2.Status:
@@ -53,8 +51,11 @@ def status_of(said: dict[str, Any]) -> status_pb2.Status:
 
 
 def frame_of(said: dict[str, Any]) -> bytes:
-    """A frame of the server. Statuses in it are written as `status_of` takes them; `raw_hex` is added
-    to its bytes."""
+    """A frame of the server.
+
+    Args:
+        said: As JSON; statuses in it as `status_of` takes them, `raw_hex` is added to the bytes.
+    """
     said = dict(said)
     raw = bytes.fromhex(said.pop("raw_hex", ""))
     frame = connect_pb2.ConnectResponse()
@@ -77,11 +78,12 @@ def frame_of(said: dict[str, Any]) -> bytes:
 class Run:
     """One scenario with one SDK."""
 
-    def __init__(self, scenario: Scenario, driver_of: Callable[[Callable[[], None]], Driver]) -> None:
+    def __init__(self, scenario: Scenario, driver: Driver) -> None:
         self._scenario = scenario
         self._changed = asyncio.Event()
         self._nodes = [Node(self._changed, pongs=scenario.pongs) for _ in range(scenario.nodes)]
-        self._driver = driver_of(self._changed.set)
+        self._driver = driver
+        driver.changed = self._changed.set
         self._bindings = Bindings()
         self._stream: Stream | None = None
         self._numbers: dict[str, int] = {}
@@ -104,9 +106,9 @@ class Run:
                 try:
                     await self._step(step)
                 except (AssertionError, KeyError, json_format.ParseError) as error:
+                    where = f"{self._scenario.name}, step {number} of the {self._driver.sdk} SDK"
                     raise AssertionError(
-                        f"{self._scenario.name}, step {number} of the {self._driver.sdk} SDK, {step}: "
-                        f"{error}\n{self._situation()}"
+                        f"{where}, {step}: {error}\n{self._situation()}"
                     ) from error
             await self._finish()
         finally:
@@ -225,9 +227,7 @@ class Run:
         return next(node for node in self._nodes if node.address == wanted)
 
     async def _take_stream(self, node: Node, expected: dict[str, Any]) -> None:
-        stream = await self._until(
-            lambda: node.streams.pop(0) if node.streams else None, "stream"
-        )
+        stream = await self._until(lambda: node.streams.pop(0) if node.streams else None, "stream")
         waited_s = time.monotonic() - self._ended_at
         if waited_s < expected.get("after_s", 0.0) - SLACK_S:
             raise Mismatch(f"it came back after {waited_s:.3f} s")
@@ -237,7 +237,7 @@ class Run:
 
     async def _server_gets(self, expected: dict[str, Any], _step: Step) -> None:
         """The next thing of a kind that the client says, in whatever frame."""
-        (name, value), = expected.items()
+        ((name, value),) = expected.items()
         stream = self._open()
 
         def find() -> Any:

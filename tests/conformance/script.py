@@ -20,7 +20,6 @@ class Scenario:
         name: The file's name.
         title: What must hold.
         nodes: How many servers there are.
-        slow: It waits for seconds: all SDKs run it at the same time.
         pongs: Whether pings are answered.
     """
 
@@ -28,7 +27,6 @@ class Scenario:
     title: str
     steps: tuple[Step, ...]
     nodes: int = 1
-    slow: bool = False
     pongs: bool = True
 
 
@@ -48,8 +46,11 @@ class Mismatch(AssertionError):
 
 
 class Bindings:
-    """What the names with a dollar stand for: the first time one is met in what is expected, it takes
-    the value that came; after that, and in what is sent, it stands for that value."""
+    """What the names with a dollar stand for.
+
+    The first time that one is met in what is expected, it takes the value that came; after that,
+    and in what is sent, it stands for that value.
+    """
 
     def __init__(self, **values: str) -> None:
         self._values: dict[str, Any] = {f"${name}": value for name, value in values.items()}

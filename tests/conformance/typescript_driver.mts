@@ -25,7 +25,8 @@ const cursorOf = (cursor: Cursor | undefined) =>
 /** What is said of an event beside its type. */
 function factsOf(event: Event): Facts {
   if (event.type === "ConnectionChanged") {
-    return { connection: event.connection, reason: event.error?.reason ?? "" };
+    const { error } = event;
+    return { connection: event.connection, reason: error?.reason ?? "", text: error?.message ?? "" };
   }
   if (!("channelId" in event)) return {};
   const said: Facts = { channel: event.channelId };

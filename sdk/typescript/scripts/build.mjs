@@ -1,0 +1,42 @@
+/** Builds the package into dist/, and fails if what a browser loads has become too large. */
+
+import { execFileSync } from "node:child_process";
+import { rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { slim } from "./slim.mjs";
+
+const MAX_GZIPPED_BYTES = 60 * 1024;
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const dist = join(root, "dist");
+
+await rm(dist, { recursive: true, force: true });
+execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root], { stdio: "inherit" });
+await slim(dist);
+
+async function gzippedBytes(contents) {
+  const made = await build({
+    stdin: { contents, resolveDir: root },
+    bundle: true,
+    minify: true,
+    format: "esm",
+    platform: "browser",
+    target: "es2022",
+    write: false,
+    logLevel: "error",
+  });
+  return gzipSync(made.outputFiles[0].contents, { level: 9 }).length;
+}
+
+const kib = (bytes) => `${(bytes / 1024).toFixed(1)} KB`;
+const all = await gzippedBytes('export * from "./dist/index.js";');
+const page = await gzippedBytes(
+  'export { connect, logIn, signUp, takeSlot, IndexedDbStore } from "./dist/index.js";',
+);
+console.log(`minified and gzipped, with all dependencies: everything ${kib(all)}, what a page needs ${kib(page)}`);
+if (all > MAX_GZIPPED_BYTES) {
+  console.error(`the bundle is larger than ${kib(MAX_GZIPPED_BYTES)}`);
+  process.exit(1);
+}
