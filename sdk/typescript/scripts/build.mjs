@@ -14,7 +14,7 @@ const dist = join(root, "dist");
 
 await rm(dist, { recursive: true, force: true });
 execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root], { stdio: "inherit" });
-await slim(dist);
+await slim(join(dist, "gen"));
 
 async function gzippedBytes(contents) {
   const made = await build({

@@ -4,13 +4,11 @@
  *
  * A generated module holds its file's descriptor as base64 in one call, `fileDesc("...", [imports])`. It
  * becomes a string of the bytes themselves: in base64 the same name looks different at each of three
- * places, and gzip does not find it again. Control characters, which would have to be escaped, change places
- * with characters that hardly occur (src/packed.ts).
+ * places, and gzip does not find it again.
  */
 
 import { readFile, readdir, writeFile } from "node:fs/promises";
-import { dirname, join, relative, sep } from "node:path";
-import { pathToFileURL } from "node:url";
+import { join } from "node:path";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { base64Decode } from "@bufbuild/protobuf/wire";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
@@ -55,8 +53,8 @@ function slimFile(text) {
 /** A JavaScript string with a character for each byte. */
 function literal(bytes) {
   let text = "";
-  for (const char of swapped(String.fromCharCode(...bytes))) {
-    const byte = char.charCodeAt(0);
+  for (const byte of bytes) {
+    const char = String.fromCharCode(byte);
     if (char === '"' || char === "\\") text += `\\${char}`;
     else if (byte >= 0x20 && byte < 0x7f) text += char;
     else text += `\\x${byte.toString(16).padStart(2, "0")}`;
@@ -64,27 +62,21 @@ function literal(bytes) {
   return `"${text}"`;
 }
 
-let swapped;
-
-/** Slims every generated module in gen/ of a built package. */
-export async function slim(dist) {
-  ({ swapped } = await import(pathToFileURL(join(dist, "packed.js"))));
-  const folder = join(dist, "gen");
+/** Slims every generated module below a folder. */
+export async function slim(folder) {
   for (const entry of await readdir(folder, { recursive: true })) {
     if (!entry.endsWith("_pb.js")) continue;
     const path = join(folder, entry);
     const source = await readFile(path, "utf8");
     const made = source.replace(CALL, (_, text, imports = "") => {
       const kept = imports.split(", ").filter((name) => name !== "" && !OPTIONS.includes(name));
-      return `fileDesc(/*@__PURE__*/ packed(${slimFile(text)}), [${kept.join(", ")}])`;
+      return `fileDesc(/*@__PURE__*/ btoa(${slimFile(text)}), [${kept.join(", ")}])`;
     });
     // The imports that nothing uses any more.
     const lines = made.split("\n").filter((line) => {
       const name = /^import \{ (\w+) \} from/.exec(line)?.[1];
       return name === undefined || !OPTIONS.includes(name);
     });
-    const from = relative(dirname(path), join(dist, "packed.js")).split(sep).join("/");
-    if (made !== source) lines.unshift(`import { packed } from "${from}";`);
     await writeFile(path, lines.join("\n"));
   }
 }

@@ -13,7 +13,6 @@ import { Inbox } from "../src/inbox.js";
 import { Marks } from "../src/marks.js";
 import { EXPIRE_MS, Outbox } from "../src/outbox.js";
 import { DeviceProtocol, type Output } from "../src/protocol.js";
-import { packed, swapped } from "../src/packed.js";
 import { MAX_GUIDED_MS, Reconnect } from "../src/reconnect.js";
 import { mayFollow } from "../src/redirect.js";
 import { ChannelStateSchema } from "../src/gen/chinwag/chat/v1/channel_pb.js";
@@ -161,12 +160,6 @@ describe("the outbox", () => {
 });
 
 describe("small parts", () => {
-  test("descriptors are packed and unpacked", () => {
-    const bytes = String.fromCharCode(...Array(256).keys());
-    assert.equal(swapped(swapped(bytes)), bytes);
-    assert.equal(packed(swapped(bytes)), Buffer.from(bytes, "latin1").toString("base64"));
-  });
-
   test("ids are UUIDs of version 7 that rise", () => {
     const ids = new MessageIds(seeded(3));
     const drawn = [...Array(5000).keys()].map(() => ids.draw(1_700_000_000_000));
