@@ -67,6 +67,7 @@ lint: $(VENV) $(NODE) $(WEB) ## check everything that can be checked without run
 	$(BIN)/buf lint
 	$(BIN)/buf format proto -d --exit-code
 	$(BIN)/buf format proto_etcd -d --exit-code
+	$(BIN)/buf format proto_xds -d --exit-code
 	tools/breaking.sh $(LAST_RELEASE)
 	$(BIN)/python tools/generate.py --check
 	$(BIN)/python -m tools.k8s
@@ -80,6 +81,7 @@ lint: $(VENV) $(NODE) $(WEB) ## check everything that can be checked without run
 generate: $(VENV) $(NODE) ## format proto/ and write the code generated from it
 	$(BIN)/buf format proto -w
 	$(BIN)/buf format proto_etcd -w
+	$(BIN)/buf format proto_xds -w
 	$(BIN)/python tools/generate.py
 	tests/wire/interop/generate.sh
 	tests/wire/compat/generate.sh

@@ -1,4 +1,4 @@
-"""Writes the code generated from proto/ and proto_etcd/, or checks that it is up to date.
+"""Writes the code generated from proto/ and its kin, or checks that it is up to date.
 
 Everything is generated into a temporary folder first: a failing plugin leaves the tree as it was,
 and the check never touches it.
@@ -15,12 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = Path("sdk/python")
 ETCD = Path("server/chinwag_server/mesh/etcd/pb")
+XDS = Path("server/chinwag_server/xds/pb")
 # Folders in which every file is generated. A hand-written file in one of them is deleted.
 GENERATED = (
     "sdk/python/chinwag/*/v[0-9]*",
     "sdk/python/buf",
     "sdk/typescript/src/gen",
     str(ETCD),
+    str(XDS),
 )
 DOCSTRING = '"""Generated from {}/ by `make generate`: do not edit."""\n'
 
@@ -36,8 +38,8 @@ def generate(into: Path) -> None:
     """
     buf: list[str | Path] = [ROOT / ".venv/bin/buf", "generate", "-o", into]
     subprocess.run(buf, cwd=ROOT, check=True)
-    subprocess.run([*buf, "--template", "buf.gen.etcd.yaml"], cwd=ROOT, check=True)
-    python, etcd = into / PYTHON, into / ETCD
+    subprocess.run([*buf, "--template", "buf.gen.server.yaml"], cwd=ROOT, check=True)
+    python, etcd, xds = into / PYTHON, into / ETCD, into / XDS
 
     # TypeScript needs google.rpc from us; Python has it from googleapis-common-protos.
     shutil.rmtree(python / "google", ignore_errors=True)
@@ -47,7 +49,7 @@ def generate(into: Path) -> None:
 
     # These two plugins write a hollow file for each .proto that declares no service.
     hollow = [*python.rglob("*_grpc.py"), *python.rglob("*_pb2_grpc.pyi")]
-    for path in [*hollow, *etcd.rglob("*_pb2_grpc.pyi")]:
+    for path in [*hollow, *etcd.rglob("*_pb2_grpc.pyi"), *xds.rglob("*_grpc.py*")]:
         stem = path.stem.removesuffix("_grpc").removesuffix("_pb2")
         if not path.with_name(f"{stem}_pb2_grpc.py").exists():
             path.unlink()
@@ -57,6 +59,7 @@ def generate(into: Path) -> None:
         if folder.parent != python:
             (folder / "__init__.py").write_text(DOCSTRING.format("proto"))
     (etcd / "__init__.py").write_text(DOCSTRING.format("proto_etcd"))
+    (xds / "__init__.py").write_text(DOCSTRING.format("proto_xds"))
 
 
 def files(top: Path) -> set[Path]:

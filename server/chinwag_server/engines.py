@@ -91,6 +91,18 @@ def advertised(mesh: MeshSettings, port: int) -> str:
     return text if urlsplit(f"//{text}").port else f"{text}:{port}"
 
 
+def client_address(mesh: MeshSettings, port: int) -> str:
+    """HOST:PORT at which clients, and what balances them, reach this node.
+
+    Args:
+        port: Where its gRPC server listens.
+    """
+    text = mesh.advertise or mesh.host
+    host = urlsplit(f"//[{text}]" if text.count(":") > 1 and "[" not in text else f"//{text}")
+    name = host.hostname or text
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
 def _with_ca(url: str, ca: Path | None, key: str) -> str:
     if ca is None:
         return url

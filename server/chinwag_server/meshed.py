@@ -204,8 +204,15 @@ class Meshed:
         self.ownership.start()
         self._spawn(self._follow_inbox())
 
-    async def serve(self) -> None:
-        """Takes shards from now on."""
+    async def serve(self, client_address: str = "") -> None:
+        """Takes shards from now on.
+
+        Args:
+            client_address: HOST:PORT at which clients reach this node.
+        """
+        self.membership.node = dataclasses.replace(
+            self.membership.node, client_address=client_address
+        )
         await self._say(NodeState.SERVING)
 
     async def drain(self, timeout_s: float) -> None:

@@ -158,7 +158,7 @@ class Node:
         await self._health.serving(registry)
         await self._server.start()
         if self._meshed is not None:
-            await self._meshed.serve()
+            await self._meshed.serve(engines.client_address(self.settings.mesh, self.port))
 
     async def _open_rooms(self, data_dir: DataDir) -> tuple[ChatStore, rooms.AccountSide, ChatRoom]:
         """The stores, alone or of a mesh, and the rooms over them."""

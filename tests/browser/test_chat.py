@@ -7,6 +7,6 @@ import pytest
 from tests.browser.stage import Stage
 
 
-@pytest.mark.parametrize("script", ["chat"])
+@pytest.mark.parametrize("script", ["chat", "offline", "burst", "hostile", "access", "tabs"])
 def test_scene(house: Stage, script: str) -> None:
     house.play(f"{script}.mjs")

@@ -144,8 +144,9 @@ export class Conversation {
         this.flush();
         const known = find(this.messages.value, event.messageId);
         if (known !== undefined) {
-          applyEntry(known, event.entry);
-          this.messages.value = [...this.messages.value];
+          const changed = { ...known }; // another object, so that its row is drawn again
+          applyEntry(changed, event.entry);
+          this.messages.value = this.messages.value.map((message) => (message === known ? changed : message));
         }
         break;
       }

@@ -33,6 +33,7 @@ COMMANDS = {
     "config": "print the effective settings and where they come from",
     "apikey": "make an API key for a team's backend",
     "envoy": "print the configuration of an Envoy before the nodes",
+    "xds": "tell Envoy and gRPC clients where the nodes are",
     "migrate": "make what the databases of a mesh lack",
     "raise-epochs": "after etcd was restored, have nodes own channels again",
     "backup": "copy the stores to a file, while the node runs",

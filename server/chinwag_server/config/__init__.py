@@ -15,6 +15,7 @@ from chinwag_server.config.settings import (
     LogSettings,
     MeshSettings,
     Settings,
+    XdsSettings,
 )
 from chinwag_server.config.sources import ConfigError, Loaded, load
 
@@ -30,5 +31,6 @@ __all__ = [
     "LogSettings",
     "MeshSettings",
     "Settings",
+    "XdsSettings",
     "load",
 ]

@@ -174,6 +174,17 @@ class EnvoySettings:
 
 
 @dataclass(slots=True, frozen=True)
+class XdsSettings:
+    """`chinwag xds`: discovery for Envoy and for gRPC clients without a proxy."""
+
+    host: str = setting("127.0.0.1", "Address to bind.")
+    port: int = setting(7410, "Its port; 0: any that is free.", low=0, high=65535)
+    insecure: bool = setting(
+        False, "Serve on an address that is not loopback: it speaks plain text."
+    )
+
+
+@dataclass(slots=True, frozen=True)
 class LimitSettings:
     """What one message, channel, user or address may cost. A rate of 0 is no limit."""
 
@@ -418,6 +429,7 @@ class Settings:
     listen: ListenSettings = _section(ListenSettings)
     http: HttpSettings = _section(HttpSettings)
     envoy: EnvoySettings = _section(EnvoySettings)
+    xds: XdsSettings = _section(XdsSettings)
     limits: LimitSettings = _section(LimitSettings)
     deadlines: DeadlineSettings = _section(DeadlineSettings)
     account: AccountSettings = _section(AccountSettings)

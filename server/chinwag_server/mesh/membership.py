@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from chinwag_server.clock import Clock
 from chinwag_server.mesh.coordination import (
+    Changes,
     Coordination,
     CoordinationUnavailable,
     Entry,
@@ -51,6 +52,7 @@ class NodeRecord:
         zone: Of whatever fails together; "": not said.
         capacity: Its share of the shards, against others'; greater than 0.
         version: Of its software.
+        client_address: HOST:PORT at which clients reach it; "": not said (yet).
     """
 
     node_id: str
@@ -59,6 +61,7 @@ class NodeRecord:
     capacity: float = 1.0
     version: str = ""
     state: NodeState = NodeState.STARTING
+    client_address: str = ""
 
     def to_json(self) -> bytes:
         """For the key of the node."""
@@ -80,12 +83,40 @@ class NodeRecord:
                 capacity=float(fields["capacity"]),
                 version=str(fields["version"]),
                 state=NodeState(fields["state"]),
+                client_address=str(fields.get("client_address", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"expected the record of a node, got {value[:200]!r}") from error
         if not 0 < record.capacity < float("inf"):
             raise ValueError(f"expected a capacity above 0, got {record.capacity}")
         return record
+
+
+class NodesSeen:
+    """The nodes as the watch of their keys tells of them."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+
+    def take(self, news: Snapshot | Changes) -> dict[str, NodeRecord]:
+        """Takes news; gives all nodes by id. What is no node's record is passed over."""
+        if isinstance(news, Snapshot):
+            self.entries = {entry.key: entry for entry in news.entries}
+        else:
+            for change in news.changes:
+                if isinstance(change, Entry):
+                    self.entries[change.key] = change
+                else:
+                    self.entries.pop(change.key, None)
+        nodes: dict[str, NodeRecord] = {}
+        for entry in self.entries.values():
+            try:
+                record = NodeRecord.from_json(entry.value)
+            except ValueError as error:
+                log.warning("%s is passed over: %s", entry.key, error)
+            else:
+                nodes[record.node_id] = record
+        return nodes
 
 
 def new_node_id(random_bytes: Callable[[int], bytes]) -> str:
@@ -157,7 +188,7 @@ class Membership:
         self._held: HeldLease | None = None
         self._entry: Entry | None = None  # our key as we last wrote it
         self._writing = asyncio.Lock()
-        self._seen: dict[str, Entry] = {}
+        self._seen = NodesSeen()
         self._revision = 0
         self._first_look = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -255,28 +286,12 @@ class Membership:
     async def _follow(self) -> None:
         async with aclosing(self._coordination.watch(self._nodes_prefix)) as watch:
             async for news in watch:
-                if isinstance(news, Snapshot):
-                    self._seen = {entry.key: entry for entry in news.entries}
-                else:
-                    for change in news.changes:
-                        if isinstance(change, Entry):
-                            self._seen[change.key] = change
-                        else:
-                            self._seen.pop(change.key, None)
-                self._look(news.revision)
+                self._look(self._seen.take(news), news.revision)
 
-    def _look(self, revision: int) -> None:
-        nodes: dict[str, NodeRecord] = {}
-        for entry in self._seen.values():
-            try:
-                record = NodeRecord.from_json(entry.value)
-            except ValueError as error:
-                log.warning("%s is passed over: %s", entry.key, error)
-            else:
-                nodes[record.node_id] = record
+    def _look(self, nodes: Mapping[str, NodeRecord], revision: int) -> None:
         fell, self._revision = revision < self._revision, revision
         mine, held = self._entry, self._held
-        gone = mine is not None and mine.key not in self._seen
+        gone = mine is not None and mine.key not in self._seen.entries
         if gone and held and mine and (fell or revision >= mine.mod_revision):
             # Somebody deleted it, or the cluster was restored: a lease without our key is no use.
             held.end()

@@ -1,0 +1,1 @@
+"""Generated from proto_xds/ by `make generate`: do not edit."""
