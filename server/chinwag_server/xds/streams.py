@@ -1,8 +1,8 @@
 """AggregatedDiscoveryService: what is served, to everybody who asks, whenever it changes.
 
 State of the world: a response has all that was asked for, and the client ACKs or NACKs it by its
-nonce. Versions are opaque: a name drawn at the process's start, so that one that starts again is not
-taken for the old one, and a number.
+nonce. Versions are opaque: a number, and a name drawn at the start, so that a process that starts
+again is not taken for the old one.
 """
 
 from __future__ import annotations
