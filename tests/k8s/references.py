@@ -130,6 +130,9 @@ def ports_of(template: Object) -> dict[str, int]:
     }
 
 
+_HTTPS = {443: 8443}
+
+
 def unknown_ports(objects: Sequence[Object]) -> list[str]:
     """Ports that are named, by a Service, a probe or a monitor, and that no container has."""
     found = []
@@ -142,7 +145,9 @@ def unknown_ports(objects: Sequence[Object]) -> list[str]:
                 found += [
                     f"{name_of(one)}: {port}"
                     for port in one["spec"]["ports"]
-                    if own.get(port["targetPort"]) != port["port"]
+                    # To the outside https is where browsers look for it.
+                    if own.get(port["targetPort"], -1)
+                    not in (port["port"], _HTTPS.get(port["port"]))
                 ]
     for owner, template in templates.items():
         own = ports_of(template)

@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 import { type Client, connect, IndexedDbStore, logIn, type Session, signUp, type Slot, takeSlot } from "chinwag";
 import { Chat } from "./chat.js";
+import { Known } from "./known.js";
 
 const NAME = "chinwag";
 
@@ -54,6 +55,7 @@ export class Account {
     }
     await client?.close();
     await this.slot?.forget();
+    if (client !== undefined) Known.forget(client.userId);
   }
 
   private async enter(session: Session): Promise<void> {

@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { type ChannelSummary } from "chinwag";
 import type { Account } from "./account.js";
 import type { Chat } from "./chat.js";
@@ -51,6 +51,8 @@ function Row({ chat, summary }: { chat: Chat; summary: ChannelSummary }) {
 function NewChannel({ chat, onDone }: { chat: Chat; onDone: () => void }) {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
+  const box = useRef<HTMLInputElement>(null);
+  useEffect(() => { box.current?.focus(); }, []);
 
   async function submit(event: SubmitEvent): Promise<void> {
     event.preventDefault();
@@ -79,7 +81,7 @@ function NewChannel({ chat, onDone }: { chat: Chat; onDone: () => void }) {
 
   return (
     <form class="new-channel" onSubmit={(event) => void submit(event)}>
-      <label>With (names, several for a group)<input name="names" required autoFocus spellcheck={false} autocomplete="off" /></label>
+      <label>With (names, several for a group)<input ref={box} name="names" required spellcheck={false} autocomplete="off" /></label>
       <label>Title of the group (optional)<input name="title" maxLength={100} /></label>
       {problem !== "" && <p class="problem" role="alert">{problem}</p>}
       <button class="primary" disabled={busy}>Start</button>

@@ -21,6 +21,8 @@ export class Chat {
   readonly retryAtMs = signal<number | undefined>(undefined);
   readonly channels = signal<readonly ChannelSummary[]>([]);
   readonly unsent = signal(0);
+  /** The browser has a network at all; a socket may take a minute to notice that it is gone. */
+  readonly hasNetwork = signal(navigator.onLine);
   readonly selectedId = signal("");
   /** Who types where: by channel the users. */
   readonly typing = signal<ReadonlyMap<string, ReadonlySet<string>>>(new Map());
@@ -46,6 +48,8 @@ export class Chat {
     client.onChange(() => {
       change.soon();
     });
+    addEventListener("offline", () => { this.hasNetwork.value = false; });
+    addEventListener("online", () => { this.hasNetwork.value = true; });
     this.refresh();
     void this.follow();
     void client.channels.refresh().catch(() => undefined);
@@ -80,12 +84,11 @@ export class Chat {
   title(summary: ChannelSummary): string {
     const { channel } = summary;
     if (channel.kind !== ChannelKind.DIRECT) return channel.name || "Unnamed group";
-    const other = this.others.get(channel.id);
+    const other = this.people.other(channel.id);
     if (other === undefined) void this.findOther(channel.id);
     return other === undefined ? "…" : this.people.name(other);
   }
 
-  private readonly others = new Map<string, string>();
   private readonly looking = new Set<string>();
 
   private async findOther(channelId: string): Promise<void> {
@@ -93,7 +96,7 @@ export class Chat {
     this.looking.add(channelId);
     try {
       for await (const member of this.client.channel(channelId).members()) {
-        if (member.userId !== this.userId) this.others.set(channelId, member.userId);
+        if (member.userId !== this.userId) this.people.putOther(channelId, member.userId);
       }
       this.channels.value = [...this.channels.value];
     } catch {
@@ -130,7 +133,9 @@ export class Chat {
     this.unsent.value = client.unsent;
     for (const conversation of this.conversations.values()) conversation.refresh();
     // What could not be read while the server was away.
-    if (client.connection === "live") void this.selected.peek()?.open();
+    if (client.connection !== "live") return;
+    void this.selected.peek()?.open();
+    this.people.again();
   }
 
   private async follow(): Promise<void> {

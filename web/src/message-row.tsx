@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Message } from "chinwag";
 import type { Chat } from "./chat.js";
 import type { Conversation } from "./conversation.js";
@@ -102,6 +102,8 @@ function toggle(chat: Chat, conversation: Conversation, message: Message, emoji:
 
 function Editor({ chat, conversation, message, onDone }: { chat: Chat; conversation: Conversation; message: Message; onDone: () => void }) {
   const [text, setText] = useState(message.content?.text ?? "");
+  const box = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => { box.current?.focus(); }, []);
   async function save(): Promise<void> {
     if (text.trim() === "") return;
     if (await chat.attempt("Not changed", () => conversation.channel.edit(message.id, text))) onDone();
@@ -110,7 +112,7 @@ function Editor({ chat, conversation, message, onDone }: { chat: Chat; conversat
     <form class="editor" onSubmit={(event) => { event.preventDefault(); void save(); }}>
       <textarea
         aria-label="Edit the message"
-        autoFocus
+        ref={box}
         value={text}
         onInput={(event) => { setText(event.currentTarget.value); }}
         onKeyDown={(event) => {

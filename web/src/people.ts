@@ -2,6 +2,7 @@
 
 import { type ReadonlySignal, signal } from "@preact/signals";
 import type { Client, User } from "chinwag";
+import { Known } from "./known.js";
 
 const BATCH_MS = 30;
 const AT_ONCE = 200;
@@ -12,8 +13,12 @@ export class People {
   private wanted: string[] = [];
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly version = signal(0);
+  private readonly known: Known;
+  private hasFailed = false;
 
-  constructor(private readonly client: Client) {}
+  constructor(private readonly client: Client) {
+    this.known = new Known(client.userId);
+  }
 
   /** Changes when a name has come. */
   get changes(): ReadonlySignal<number> {
@@ -25,7 +30,24 @@ export class People {
     void this.version.value;
     const user = this.users.get(userId);
     if (user === undefined) this.want(userId);
-    return user?.displayName || user?.username || userId;
+    return user?.displayName || user?.username || this.known.name(userId) || userId;
+  }
+
+  /** The other one of a direct channel, if they were seen once. */
+  other(channelId: string): string | undefined {
+    return this.known.other(channelId);
+  }
+
+  putOther(channelId: string, userId: string): void {
+    this.known.putOther(channelId, userId);
+    this.version.value++;
+  }
+
+  /** There is a connection: what could not be read is asked for again by whatever shows it. */
+  again(): void {
+    if (!this.hasFailed) return;
+    this.hasFailed = false;
+    this.version.value++;
   }
 
   /** The user who has a name. @throws Error There is none who lets themselves be found. */
@@ -45,7 +67,9 @@ export class People {
   }
 
   put(users: Iterable<User>): void {
-    for (const user of users) this.users.set(user.id, user);
+    const all = [...users];
+    for (const user of all) this.users.set(user.id, user);
+    this.known.putNames(all.map((user) => [user.id, user.displayName || user.username]));
     this.version.value++;
   }
 
@@ -63,7 +87,8 @@ export class People {
     try {
       this.put(await this.client.account.users(some));
     } catch {
-      // Offline, most likely: asked again when they are drawn again.
+      // Offline, most likely.
+      this.hasFailed = true;
       for (const userId of some) this.asked.delete(userId);
     }
   }

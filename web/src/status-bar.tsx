@@ -3,7 +3,7 @@ import type { Chat } from "./chat.js";
 
 /** Says what the connection is like where it is not as it should be, and what waits for it. */
 export function StatusBar({ chat }: { chat: Chat }) {
-  const connection = chat.connection.value;
+  const connection = chat.hasNetwork.value ? chat.connection.value : "waiting";
   const seconds = useSecondsTo(chat.retryAtMs.value);
   const unsent = chat.unsent.value;
   const waiting = unsent === 0 ? "" : ` ${unsent} ${unsent === 1 ? "message waits" : "messages wait"} to be sent.`;

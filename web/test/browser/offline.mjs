@@ -1,17 +1,19 @@
 /** Without a network: what was read is there, what is sent waits, goes out once, or can be thrown away. */
 
 import { strict as assert } from "node:assert";
-import { enter, live, message, picture, play, send, shows, start, unique, until } from "./stage.mjs";
+import { cuttable, enter, live, message, picture, play, send, shows, start, unique, until } from "./stage.mjs";
 
 await play(async (stage) => {
   const [annName, bobName] = ["ann", "bob"].map(unique);
-  const [ann, bob] = await Promise.all([stage.person(annName), stage.person(bobName)]);
+  const context = await stage.context();
+  const cut = await cuttable(context);
+  const [ann, bob] = await Promise.all([stage.person(annName), stage.person(bobName, { context })]);
   await start(ann, [bobName], "Trip");
   await send(ann, "who drives?");
   await enter(bob, "Trip");
   await shows(bob, "who drives?");
 
-  await offline(bob);
+  await cut(true);
   await bob.getByText(/Offline/u).first().waitFor();
   await send(bob, "I do");
   await send(bob, "and I bring cake");
@@ -19,7 +21,7 @@ await play(async (stage) => {
   await bob.getByText("2 messages wait to be sent").waitFor();
   await picture(bob, "offline");
   assert.equal(await message(ann, "I do").count(), 0);
-  await online(bob);
+  await cut(false);
   await shows(ann, "and I bring cake");
   await live(bob);
   await bob.locator("article.pending").first().waitFor({ state: "detached" });
@@ -29,14 +31,14 @@ await play(async (stage) => {
   }
 
   // A send that is refused: the user was removed meanwhile.
-  await offline(bob);
+  await cut(true);
   await bob.getByText(/Offline/u).first().waitFor();
   await send(bob, "too late");
   await send(bob, "never mind");
   await ann.getByRole("button", { name: "Members" }).click();
   await ann.locator(".members li", { hasText: bobName }).getByRole("button", { name: "Remove" }).click();
   await until("bob is out", async () => (await ann.locator(".members li", { hasText: bobName }).count()) === 0);
-  await online(bob);
+  await cut(false);
   await bob.locator("article.failed", { hasText: "too late" }).waitFor();
   await bob.locator("article.failed", { hasText: "never mind" }).waitFor();
   await picture(bob, "refused");
@@ -56,12 +58,3 @@ await play(async (stage) => {
   await shows(ann, "and I bring cake");
   assert.equal(await ann.locator('[data-connection="live"]').count(), 0);
 });
-
-/** Cuts the network; open WebSockets too, which Chromium leaves alone by itself. */
-async function offline(page) {
-  await page.context().setOffline(true);
-}
-
-async function online(page) {
-  await page.context().setOffline(false);
-}

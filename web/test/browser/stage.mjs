@@ -97,7 +97,7 @@ class Stage {
 
   /** Somebody who has just signed up, in a browser of their own. */
   async person(name, options = {}) {
-    const context = await this.context(options);
+    const context = options.context ?? (await this.context(options));
     const page = await this.open(context);
     await signUp(page, name);
     return page;
@@ -162,6 +162,30 @@ export async function until(what, holds, ms = WAIT_MS) {
     await new Promise((done) => setTimeout(done, 30));
   }
   throw new Error(`${what}: not within ${ms} ms${last === undefined ? "" : ` (${last})`}`);
+}
+
+/**
+ * A network that can be cut: Chromium's own switch leaves open WebSockets alone. Call it before the
+ * page is loaded.
+ */
+export async function cuttable(context) {
+  const open = new Set();
+  let isCut = false;
+  await context.routeWebSocket(/./u, (socket) => {
+    if (isCut) {
+      void socket.close();
+      return;
+    }
+    socket.connectToServer();
+    open.add(socket);
+  });
+  return async (cut) => {
+    isCut = cut;
+    await context.setOffline(cut);
+    if (!cut) return;
+    for (const socket of open) await socket.close().catch(() => undefined);
+    open.clear();
+  };
 }
 
 /** A name nobody else on this server has. */
