@@ -121,7 +121,8 @@ class Stage:
 
     def _kill_envoy(self) -> None:
         """Kills Envoy alone: the node starts it again."""
-        pid = int(self.running.where["envoy_pid"])
+        # Once a start: the next one's number is not known, and the old one may become another's.
+        pid = int(self.running.where.pop("envoy_pid"))
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: _serves(self.running.port))
 

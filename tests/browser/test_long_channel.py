@@ -35,6 +35,9 @@ def test_stays_smooth(tmp_path: Path, loaded: int) -> None:
         fill(running.data, users, Place(channel_id, (0, 1)), MESSAGES)
         running.start()
         made.settings["OLDEST"] = str(MESSAGES - loaded + 2)
+        if loaded == MESSAGES:
+            # Times are judged in the long form alone, which nothing runs beside.
+            made.settings["LONGEST_FRAME_MS"] = "250"
         for line in made.play("long.mjs"):
             print(line)
 

@@ -99,7 +99,7 @@ def test_who_needs_no_token_comes_from_the_contract(tmp_path: Path) -> None:
     assert "/chinwag.account.v1.AccountService/SignUp" in free
     assert "/chinwag.chat.v1.ChatService/SendMessage" not in free
     (provider,) = jwt["providers"].values()
-    assert provider["from_headers"] == [{"name": "authorization", "value_prefix": "Bearer "}]
+    assert {header["name"] for header in provider["from_headers"]} == {"authorization"}
 
 
 def test_only_what_may_be_done_twice_is_tried_again(tmp_path: Path) -> None:
@@ -107,7 +107,9 @@ def test_only_what_may_be_done_twice_is_tried_again(tmp_path: Path) -> None:
     (listener,) = config["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
     (host,) = manager["route_config"]["virtual_hosts"]
-    by_path = {route["match"].get("path"): route["route"] for route in host["routes"]}
+    by_path = {
+        route["match"].get("path"): route["route"] for route in host["routes"] if "route" in route
+    }
     for method in methods.methods():
         route = by_path.get(method.path)
         if route is None:

@@ -48,6 +48,7 @@ export class Account {
     this.chat.value = undefined;
     this.stage.value = "signed out";
     this.reason.value = "";
+    this.slot?.forgetSession();
     try {
       await client?.account.logOut();
     } catch {

@@ -23,10 +23,7 @@ export function App({ account }: { account: Account }) {
 function Signed({ account, chat }: { account: Account; chat: Chat }) {
   const selected = chat.selected.value;
   useEffect(() => {
-    const go = () => {
-      chat.select(decodeURIComponent(location.hash.slice(1)));
-    };
-    go();
+    const go = () => { chat.selectAddressed(); };
     addEventListener("hashchange", go);
     return () => {
       removeEventListener("hashchange", go);

@@ -51,6 +51,8 @@ export class Chat {
     addEventListener("offline", () => { this.hasNetwork.value = false; });
     addEventListener("online", () => { this.hasNetwork.value = true; });
     this.refresh();
+    // Before anything is drawn: what the store holds is read meanwhile.
+    this.selectAddressed();
     void this.follow();
     void client.channels.refresh().catch(() => undefined);
   }
@@ -77,6 +79,15 @@ export class Chat {
     void conversation.open();
     if (this.client.channels.get(channelId)?.channel.kind === ChannelKind.BROADCAST) {
       void conversation.channel.look().catch(() => undefined); // its entries come to who looks
+    }
+  }
+
+  /** Selects the channel that the page's address names. */
+  selectAddressed(): void {
+    try {
+      this.select(decodeURIComponent(location.hash.slice(1)));
+    } catch {
+      this.select(""); // not an address of this page's
     }
   }
 

@@ -78,9 +78,14 @@ export class Slot {
     this.storage.setItem(this.key, JSON.stringify(session));
   }
 
+  /** On logging out, before the server is asked: a page that is loaded again meanwhile has no login. */
+  forgetSession(): void {
+    this.storage.removeItem(this.key);
+  }
+
   /** After logging out: drops the session and what the store holds. Close the client before. */
   async forget(): Promise<void> {
-    this.storage.removeItem(this.key);
+    this.forgetSession();
     await IndexedDbStore.delete(this.storeName, this.options.indexedDB ?? indexedDB);
   }
 }

@@ -58,6 +58,13 @@ test("new tokens are kept at once, and nothing is left after a log-out", async (
   assert.equal(slot.session, undefined);
 });
 
+test("a page loaded again while logging out has no login", async () => {
+  const slot = await takeSlot("app", browser());
+  slot.keep(login("d1"));
+  slot.forgetSession();
+  assert.equal(slot.session, undefined);
+});
+
 test("what is damaged counts as no session", async () => {
   const options = browser();
   options.storage?.setItem("chinwag session app-0", "{}");

@@ -84,7 +84,7 @@ def _nodes(front: Front) -> dict[str, Any]:
             "max_ejection_percent": 50,
         },
         # With every node ill, all are tried: better a refusal from one than from here.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 50}},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
         **_http2(),
         **_tls(nodes),
     }

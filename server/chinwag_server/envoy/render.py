@@ -6,7 +6,7 @@ from typing import Any
 
 from chinwag_server.envoy.clusters import XDS, clusters, typed
 from chinwag_server.envoy.front import Front
-from chinwag_server.envoy.listeners import listeners
+from chinwag_server.envoy.listeners import MODULE, listeners
 
 
 def bootstrap(front: Front) -> dict[str, Any]:
@@ -29,6 +29,18 @@ def bootstrap(front: Front) -> dict[str, Any]:
             ]
         },
     }
+    if front.bridge is not None:
+        # It hears of drains, of which a network filter is not told.
+        config["bootstrap_extensions"] = [
+            {
+                "name": "chinwag_bridge",
+                "typed_config": typed(
+                    "extensions.bootstrap.dynamic_modules.v3.DynamicModuleBootstrapExtension",
+                    dynamic_module_config={"name": MODULE, "do_not_close": True},
+                    extension_name="grpc_websockets",
+                ),
+            }
+        ]
     if front.nodes.xds is not None:
         config["dynamic_resources"] = {
             "ads_config": {

@@ -125,3 +125,68 @@ fn is_dropped(name: &[u8]) -> bool {
             .iter()
             .any(|family| name.starts_with(family.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_FIELDS, put_fields};
+
+    fn passed(frame: &[u8]) -> Option<String> {
+        let mut out = Vec::new();
+        put_fields(&mut out, frame).ok()?;
+        Some(String::from_utf8(out).expect("ASCII"))
+    }
+
+    #[test]
+    fn fields_pass_in_lower_case() {
+        let frame = b"Authorization: Bearer x\r\nkey-bin:AAE=\r\n";
+        let expected = "authorization: Bearer x\r\nkey-bin: AAE=\r\n";
+        assert_eq!(passed(frame).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_the_bridge_or_a_proxy_decides_is_left_out() {
+        for name in [
+            "Host",
+            "content-length",
+            "x-forwarded-for",
+            "X_Forwarded_For",
+            "te",
+            "sec-x",
+        ] {
+            let frame = format!("{name}: a\r\nkept: b\r\n");
+            assert_eq!(
+                passed(frame.as_bytes()).as_deref(),
+                Some("kept: b\r\n"),
+                "{name}"
+            );
+        }
+        // A bare LF ends a line as it does elsewhere; the line behind it is judged like any other.
+        assert_eq!(
+            passed(b"kept: b\nhost: c\r\n").as_deref(),
+            Some("kept: b\r\n")
+        );
+    }
+
+    #[test]
+    fn what_could_smuggle_is_refused_whole() {
+        for frame in [
+            &b":path: /x"[..],
+            b"no colon",
+            b"a b: c",
+            b"a : c",
+            b": c",
+            b"a: b\rhost: c",
+            b"a: b\0c",
+            b"a: \xff",
+            b"key-bin: not base64!",
+        ] {
+            assert_eq!(passed(frame), None, "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn fields_are_counted() {
+        assert!(passed("a: b\r\n".repeat(MAX_FIELDS).as_bytes()).is_some());
+        assert!(passed("a: b\r\n".repeat(MAX_FIELDS + 1).as_bytes()).is_none());
+    }
+}

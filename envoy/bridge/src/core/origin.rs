@@ -7,6 +7,7 @@ pub enum AllowedOrigins {
     /// The origin's host is the host that was asked.
     SameHost,
     Any,
+    /// One of these, or the host that was asked.
     List(Vec<String>),
 }
 
@@ -43,18 +44,21 @@ impl AllowedOrigins {
         match (self, origin) {
             (Self::Any, _) => true,
             (_, None) => false,
-            (Self::List(list), Some(origin)) => list.contains(&origin),
-            (Self::SameHost, Some(origin)) => {
-                let Some((scheme, _)) = origin.split_once("://") else {
-                    return false;
-                };
-                std::str::from_utf8(host)
-                    .ok()
-                    .and_then(|host| normal(&format!("{scheme}://{host}")))
-                    .is_some_and(|asked| asked == origin)
-            }
+            (Self::List(list), Some(origin)) => list.contains(&origin) || is_own(&origin, host),
+            (Self::SameHost, Some(origin)) => is_own(&origin, host),
         }
     }
+}
+
+/// Whether the origin's host is the host that was asked.
+fn is_own(origin: &str, host: &[u8]) -> bool {
+    let Some((scheme, _)) = origin.split_once("://") else {
+        return false;
+    };
+    std::str::from_utf8(host)
+        .ok()
+        .and_then(|host| normal(&format!("{scheme}://{host}")))
+        .is_some_and(|asked| asked == origin)
 }
 
 /// The origin in lower case and without its scheme's own port; `None` if it is none (or `null`).
@@ -80,4 +84,52 @@ fn normal(origin: &str) -> Option<String> {
         _ => authority,
     };
     Some(format!("{scheme}://{authority}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AllowedOrigins;
+
+    fn allows(setting: &str, origin: Option<&str>) -> bool {
+        let setting = AllowedOrigins::parse(setting).expect("origins");
+        setting.allows(origin.map(str::as_bytes), b"chat.example:8443")
+    }
+
+    #[test]
+    fn its_own_host_is_allowed_whatever_is_set() {
+        for setting in ["", "*", "https://app.example"] {
+            assert!(
+                allows(setting, Some("https://CHAT.example:8443")),
+                "{setting}"
+            );
+            assert!(allows(setting, None), "{setting}");
+        }
+    }
+
+    #[test]
+    fn another_is_allowed_only_by_name() {
+        assert!(allows(
+            "https://app.example",
+            Some("https://app.example:443")
+        ));
+        assert!(allows("*", Some("null")));
+        for origin in [
+            "https://app.example.evil",
+            "http://app.example",
+            "https://app.example:444",
+            "https://chat.example",
+            "null",
+            "",
+        ] {
+            assert!(!allows("https://app.example", Some(origin)), "{origin}");
+        }
+        assert!(!allows("", Some("https://app.example")));
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for setting in ["app.example", "https://", "https://a b", "https://a/path"] {
+            assert!(AllowedOrigins::parse(setting).is_err(), "{setting}");
+        }
+    }
 }
