@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chinwag_server.chat.routed.outages import OUTAGE_S, Outages
+from chinwag_server.chat.routed.outages import ARRIVED_S, OUTAGE_S, Outages
 from tests.server.chat.rules import FakeClock
 
 
@@ -54,4 +54,22 @@ def test_who_is_gone_is_forgotten(outages: Outages, clock: FakeClock) -> None:
     outages.down("b")
     clock.advance(100)
     outages.follow(["b"])
+    assert not outages.up("b")
+
+
+def test_a_link_that_is_up_for_a_moment(outages: Outages, clock: FakeClock) -> None:
+    # That something was missed was told to a link that went down with it; and it was short enough a
+    # time until the link came up again. Found by seed 13530 of the simulation.
+    outages.up("b")
+    clock.advance(100)
+    outages.down("b")
+    clock.advance(OUTAGE_S + 1)
+    assert outages.up("b")
+    clock.advance(ARRIVED_S / 2)
+    outages.down("b")
+    clock.advance(1)
+    assert outages.up("b")
+    clock.advance(ARRIVED_S)
+    outages.down("b")
+    clock.advance(1)
     assert not outages.up("b")
